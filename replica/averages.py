@@ -1,0 +1,220 @@
+"""Gaussian averages as symbolic nodes.
+
+``GaussianAverage(f, (u, v), covariance)`` is E[f(u, v)] for centred Gaussians u, v.  The covariance travels with the
+node, so a derivative acts on it by Price's theorem and no ``1/sqrt(q)`` ever appears.  Nothing is evaluated here: see
+`lowering`.
+
+Two rules paid for earlier: ``node.func(*node.args) == node`` (when violated, `sympy.simplify` silently drops the average),
+and `simplify` is never called on anybody's equations.
+
+References
+----------
+.. [1] R. Price, IRE Trans. Inf. Theory 4, 69 (1958).
+.. [2] C. Stein, Ann. Statist. 9, 1135 (1981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sympy as sp
+from sympy.core.expr import Expr
+
+
+def gaussian(names: str) -> Any:
+    """Real symbols to be bound by an average: ``kappa, zeta = gaussian("kappa zeta")``."""
+    return sp.symbols(names, real=True)
+
+
+class GaussianAverage(Expr):
+    """E[f(u)] for ``u ~ N(0, covariance)``; the u are bound variables.
+
+    Parameters
+    ----------
+    f : expression
+    variables : symbol or sequence of symbols
+    covariance : symmetric matrix, optional
+        Of the variables, dimensionless; the identity if left out.  Entries may contain order parameters and the
+        variables of an enclosing average.
+
+    Notes
+    -----
+    Canonical on construction: variables that `f` does not contain are marginalised away, factors free of the
+    variables are pulled out.  Sums are kept (see `split`), since an integrand is often best read whole.
+    """
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, f: Any, variables: Any, covariance: Any = None) -> Any:
+        f = sp.sympify(f, strict=True)
+        us = tuple(variables) if isinstance(variables, Sequence | sp.Tuple) else (variables,)
+        cov = sp.eye(len(us)) if covariance is None else sp.Matrix(covariance)
+        if cov.shape != (len(us), len(us)) or not cov.is_symmetric():
+            raise ValueError(f"covariance of {us} must be a symmetric {len(us)} x {len(us)} matrix, got {cov}")
+        used = [i for i, u in enumerate(us) if u in f.free_symbols]
+        if not used:
+            return f
+        us, cov = tuple(us[i] for i in used), cov.extract(used, used)
+        factor, f = f.as_independent(*us, as_Add=False)
+        node = Expr.__new__(cls, f, sp.Tuple(*us), sp.ImmutableMatrix(cov))
+        return node if factor == 1 else factor * node
+
+    f = property(lambda self: self.args[0])
+    variables = property(lambda self: self.args[1])
+    covariance = property(lambda self: self.args[2])
+
+    @property
+    def free_symbols(self) -> set[Any]:
+        return (self.f.free_symbols - set(self.variables)) | self.covariance.free_symbols
+
+    @property
+    def bound_symbols(self) -> list[Any]:
+        return list(self.variables)
+
+    def _eval_derivative(self, parameter: Any) -> Any:
+        # Price: dE/dcov_ij = E[d_i d_j f] / 2, summed over i and j.
+        out = GaussianAverage(sp.diff(self.f, parameter), self.variables, self.covariance)
+        for i, u in enumerate(self.variables):
+            for j, v in enumerate(self.variables):
+                slope = sp.diff(self.covariance[i, j], parameter)
+                if slope != 0:
+                    out += slope / 2 * GaussianAverage(sp.diff(self.f, u, v), self.variables, self.covariance)
+        return out
+
+    def _eval_subs(self, old: Any, new: Any) -> Any:
+        if old in self.variables:  # bound: invisible from outside
+            return self
+        clash = set(self.variables) & new.free_symbols
+        return self.rename({u: sp.Dummy(u.name, real=True) for u in clash})._subs(old, new) if clash else None
+
+    def _eval_simplify(self, **_: Any) -> Any:
+        return self
+
+    def rename(self, names: dict[Any, Any]) -> Any:
+        """The same average with other bound variables."""
+        return GaussianAverage(self.f.xreplace(names), tuple(names.get(u, u) for u in self.variables), self.covariance)
+
+    def split(self) -> Any:
+        """Linearity: the average of a sum as a sum of averages."""
+        return sp.Add(
+            *[GaussianAverage(t, self.variables, self.covariance) for t in _monomials(self.f, self.variables)]
+        )
+
+    def marginalise(self) -> Any:
+        """Integrate out, exactly, every variable in which the integrand is a polynomial.
+
+        The variable is Gaussian given the others, with a mean linear in them, so its conditional moments are
+        polynomials; no derivative of the rest of the integrand is needed, which is why a discontinuous teacher is
+        harmless.  What is left are averages that need quadrature.
+        """
+        for i, v in enumerate(self.variables):
+            if not self.f.is_polynomial(v):
+                continue
+            rest = [j for j in range(len(self.variables)) if j != i]
+            mean, variance = self._conditional(i, rest)
+            if mean is None:
+                continue
+            terms = [t.as_independent(v, as_Add=False) for t in _monomials(self.f, [v])]
+            reduced = sp.Add(*[c * _moment(sp.degree(m, v), mean, variance) for c, m in terms])
+            if not rest:
+                return reduced
+            return _marginalise_sum(
+                reduced, tuple(self.variables[j] for j in rest), self.covariance.extract(rest, rest)
+            )
+        # Nothing to integrate in the whole; pull out the terms where there is, and keep the rest as one average.
+        done, left = sp.S.Zero, sp.S.Zero
+        for term in _monomials(self.f, self.variables):
+            node = GaussianAverage(term, self.variables, self.covariance)
+            if not term.free_symbols & set(self.variables):
+                done += term
+            elif any(term.is_polynomial(v) for v in self.variables):
+                done += _marginalise_node(node)
+            else:
+                left += term
+        return self if done == 0 else done + GaussianAverage(left, self.variables, self.covariance)
+
+    def _conditional(self, i: int, rest: Sequence[int]) -> tuple[Any, Any]:
+        """Mean and variance of variable `i` given the variables `rest`; (None, None) if these are degenerate."""
+        cov = self.covariance
+        linked = [j for j in rest if cov[i, j] != 0]
+        if not linked:
+            return sp.S.Zero, cov[i, i]
+        # The whole rest enters the regression unless it is independent of the linked part.
+        inner = cov.extract(list(rest), list(rest))
+        if inner.det() == 0:
+            return None, None
+        slope = cov.extract([i], list(rest)) * inner.inv()
+        mean = (slope * sp.Matrix([self.variables[j] for j in rest]))[0, 0]
+        return mean, cov[i, i] - (slope * cov.extract(list(rest), [i]))[0, 0]
+
+
+def _marginalise_sum(f: Any, variables: Any, covariance: Any) -> Any:
+    """Marginalise term by term: coefficients that differ are what separates order parameters from table entries."""
+    return sp.Add(*[_marginalise_node(GaussianAverage(t, variables, covariance)) for t in _monomials(f, variables)])
+
+
+def _marginalise_node(average: Any) -> Any:
+    """Marginalise what construction made of one term: a number, an average, or a factor times an average."""
+    return average.xreplace({node: node.marginalise() for node in outermost(average)})
+
+
+def _moment(k: Any, mean: Any, variance: Any) -> Any:
+    """E[v^k] of a Gaussian with this mean and variance."""
+    return sp.Add(
+        *[
+            sp.binomial(k, 2 * j) * sp.factorial2(2 * j - 1) * variance**j * mean ** (k - 2 * j)
+            for j in range(k // 2 + 1)
+        ]
+    )
+
+
+def _monomials(f: Any, variables: Iterable[Any]) -> list[Any]:
+    """The terms of `f`, expanded in `variables` only.
+
+    Sub-expressions free of the variables are shielded by dummies and stay whole, so are functions of them.
+    """
+    us = set(variables)
+    shields: dict[Any, Any] = {}
+    bound = set(us)
+
+    def shield(e: Any) -> Any:
+        if not e.free_symbols & us:
+            return e if e.is_Number else shields.setdefault(e, sp.Dummy(real=True))
+        if isinstance(e, sp.Add | sp.Mul):
+            constant, rest = e.as_independent(*us, as_Add=isinstance(e, sp.Add))
+            return e.func(shield(constant), *[shield(a) for a in type(e).make_args(rest)])
+        if isinstance(e, sp.Pow) and e.exp.is_Integer and e.exp > 1:
+            return sp.Pow(shield(e.base), e.exp)
+        if e in us:
+            return e
+        opaque = shields.setdefault(e, sp.Dummy(real=True))
+        bound.add(opaque)
+        return opaque
+
+    expanded = sp.expand(shield(f))
+    back = {dummy: e for e, dummy in shields.items()}
+    grouped: dict[Any, Any] = {}
+    for term in sp.Add.make_args(expanded):
+        coefficient, monomial = term.as_independent(*bound, as_Add=False)
+        grouped[monomial] = grouped.get(monomial, 0) + coefficient
+    return [c.xreplace(back) * m.xreplace(back) for m, c in grouped.items()]
+
+
+def outermost(expression: Any) -> list[GaussianAverage]:
+    """The averages in an expression that are not inside another one, in a fixed order."""
+    nodes = expression.atoms(GaussianAverage)
+    inside = {inner for node in nodes for inner in node.f.atoms(GaussianAverage) | node.covariance.atoms(GaussianAverage)}
+    return sorted(nodes - inside, key=sp.default_sort_key)
+
+
+def marginalise(expression: Any) -> Any:
+    """Marginalise every average in an expression, innermost first."""
+    expression = sp.sympify(expression, strict=True)
+    if not expression.has(GaussianAverage):
+        return expression
+    if isinstance(expression, GaussianAverage):
+        covariance = expression.covariance.applyfunc(marginalise)
+        return _marginalise_node(GaussianAverage(marginalise(expression.f), expression.variables, covariance))
+    return expression.func(*[marginalise(a) for a in expression.args])

@@ -1,0 +1,354 @@
+"""Model -> FixedPointProblem: derive, analyse, lower, print.
+
+Two texts come out.  `tabulate` depends on the chosen activation and target; the rest (update, block, observe, entropy)
+does not, so it is compiled once for all choices.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sympy as sp
+
+from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quantity, TableShape
+
+from .averages import GaussianAverage, marginalise, outermost
+from .free_entropy import FreeEntropy, ModelError
+from .lowering import Table, features, standardise, substitute_formulas, table_parameters
+from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Parameter
+from .printing import FunctionWriter, Rule, definition_symbol, variable
+from .structure import SymbolicBlock, analyse, slope_symbol
+
+GRID = Rule("_z", "_w", "_n")
+
+
+def compile_model(model: Model) -> FixedPointProblem:
+    """Everything numeric about a model, as plain data.
+
+    Raises
+    ------
+    ModelError, LoweringError
+        If the free entropy cannot be differentiated or has no numerical form; the message names the piece.
+    """
+    return _Compiler(model).problem()
+
+
+class _Compiler:
+    """One compilation; its attributes are the stages."""
+
+    def __init__(self, model: Model) -> None:
+        _check_names(model)
+        self.model = model
+        self.free_entropy: FreeEntropy = model.free_entropy()
+        self.saddle = self.free_entropy.saddle_point
+        self.unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
+        self.hats = [h for c in model.declared(Conjugate).values() for h in model.components(c)]
+        self.table = Table(model)
+        self.blocks = analyse(self.saddle, self.unknowns)
+
+    # ---------------------------------------------------------------- the numerical problem
+
+    def problem(self) -> FixedPointProblem:
+        model = self.model
+        solve_text = "\n\n".join(write() for write in (self._update, self._block, self._observe, self._entropy))
+        needs_grid = bool(self.table.columns) or "_z[" in solve_text
+        tabulate_text, n_features = self._tabulate(needs_grid)
+        observables = [_quantity(model, o) for o in model.declared(Observable).values()]
+        entropy = Quantity("free_entropy", "free entropy density", latex=r"\Phi")
+        hats = [_quantity(model, c) for c in model.declared(Conjugate).values()]
+        return FixedPointProblem(
+            name=model.name,
+            title=model.title,
+            parameters=tuple(_quantity(model, p) for p in model.declared(Parameter).values()),
+            unknowns=Layout(tuple(_quantity(model, x) for x in model.declared(OrderParameter).values())),
+            outputs=Layout((*hats, *observables, entropy)),
+            constraints=tuple(self._constraints()),
+            blocks=tuple(Block(tuple(self.unknowns.index(x) for x in b.unknowns), b.linear) for b in self.blocks),
+            free=tuple(self.unknowns.index(m) for m in self.saddle.stationarity),
+            table=TableShape(len(self.table.scalars), len(self.table.columns), n_features, needs_grid),
+            table_parameters=tuple(table_parameters(model, self.table)),
+            tabulate_source=KernelSource(tabulate_text, ("tabulate",)),
+            kernel_source=KernelSource(solve_text, ("update", "block", "observe", "entropy")),
+            options=model.options,
+            provenance=self._provenance(),
+        )
+
+    def _provenance(self) -> dict[str, str]:
+        equations = {
+            **{sp.latex(h): e for h, e in self.saddle.hats.items()},
+            **{sp.latex(x): e for x, e in self.saddle.overlaps.items()},
+        }
+        lines = [f"{left} = {sp.latex(right)}" for left, right in equations.items()]
+        lines += [f"0 = {sp.latex(e)}" for e in self.saddle.stationarity.values()]
+        return {
+            "references": self.model.references,
+            "equations": json.dumps(lines),
+            "free_entropy": sp.latex(self.free_entropy.expression),
+            "sympy": sp.__version__,
+        }
+
+    def _constraints(self) -> dict[str, Any]:
+        bounds = {
+            f"{o.name} >= {o.lower:g}": self.model.observables()[self.model.symbol(o)] - sp.Float(o.lower)
+            for o in self.model.declared(Observable).values()
+            if o.lower > -sp.oo
+        }
+        return {**self.model.constraints(), **bounds}
+
+    # ---------------------------------------------------------------- functions at solve time
+
+    def _lower(self, expression: Any) -> Any:
+        return self.table.tabulate(standardise(marginalise(expression)))
+
+    def _evaluate(self, writer: FunctionWriter, targets: Mapping[Any, Any]) -> None:
+        """Assign lowered expressions to names, their averages in one loop nest."""
+        held = writer.averages([n for e in targets.values() for n in outermost(e)], 0, GRID)
+        writer.assign_all([(name, e.xreplace(held)) for name, e in targets.items()])
+
+    def _finish(self, writer: FunctionWriter, loads: Iterable[tuple[str, Sequence[Any]]]) -> str:
+        """Put the loads that the body uses in front of it."""
+        used = writer.used
+        front = [
+            f"{name} = {array}[{i}]" for array, names in loads for i, name in enumerate(map(str, names)) if name in used
+        ]
+        front += [f"{name} = _table[{k + 1}]" for k, name in enumerate(self.table.scalars) if name in used]
+        if "_n" in used:
+            front.append("_n = int(_table[0])")
+            front += self._views(used)
+        return writer.text(front)
+
+    def _views(self, used: set[str]) -> list[str]:
+        """Contiguous views of the grid and its columns in the flat table."""
+        scalars, columns = len(self.table.scalars), list(self.table.columns)
+        lines = [f"_capacity = (_table.size - {1 + scalars}) // {2 + len(columns)}"]
+        for k, name in enumerate(["_z", "_w", *[f"_c_{c}" for c in columns]]):
+            if name in used:
+                lines.append(f"{name} = _table[{1 + scalars} + {k} * _capacity : {1 + scalars} + {k} * _capacity + _n]")
+        return lines
+
+    def _parameters(self) -> tuple[str, list[str]]:
+        return "_p", list(self.model.declared(Parameter))
+
+    def _update(self) -> str:
+        """The undamped map: free order parameters solved exactly, then conjugates, then overlaps."""
+        w = FunctionWriter("update", ["_x", "_p", "_table", "_out"])
+        self._solve_free(w)
+        self._evaluate(w, {h: self._lower(e) for h, e in self.saddle.hats.items()})
+        overlaps = {sp.Symbol(f"_new_{x}"): self._lower(e) for x, e in self.saddle.overlaps.items()}
+        self._evaluate(w, overlaps)
+        for i, x in enumerate(self.unknowns):
+            w.write(f"_out[{i}] = {x if x in self.saddle.stationarity else f'_new_{x}'}")
+        return self._finish(w, [self._parameters(), ("_x", self.unknowns)])
+
+    def _solve_free(self, w: FunctionWriter) -> None:
+        free = list(self.saddle.stationarity)
+        if not free:
+            return
+        zero = dict.fromkeys(free, sp.S.Zero)
+        targets = {}
+        for i, e in enumerate(self.saddle.stationarity.values()):
+            for j, m in enumerate(free):
+                slope = sp.diff(e, m)
+                if slope.free_symbols & set(free):
+                    raise ModelError(f"{self.model.name}: the stationarity of free order parameter {m} is not linear in it")
+                targets[sp.Symbol(f"_a{i}_{j}")] = self._lower(slope)
+            targets[sp.Symbol(f"_b{i}")] = self._lower(-e.xreplace(zero))
+        self._evaluate(w, targets)
+        n = len(free)
+        w.write(f"_a = np.empty(({n}, {n}))")
+        w.write(f"_b = np.empty({n})")
+        for i in range(n):
+            w.write(f"_b[{i}] = _b{i}")
+            for j in range(n):
+                w.write(f"_a[{i}, {j}] = _a{i}_{j}")
+        w.write(f"_linear.solve_small(_a, _b, np.zeros({n}))")
+        for i, m in enumerate(free):
+            w.write(f"{m} = _b[{i}]")
+
+    def _block(self) -> str:
+        """Residual and Jacobian of one block in its own unknowns."""
+        w = FunctionWriter("block", ["_which", "_x", "_p", "_table", "_residual", "_jacobian"])
+        for k, block in enumerate(self.blocks):
+            w.write(f"{'if' if k == 0 else 'elif'} _which == {k}:")
+            w.level += 1
+            self._one_block(w, block)
+            w.level -= 1
+        return self._finish(w, [self._parameters(), ("_x", self.unknowns)])
+
+    def _one_block(self, w: FunctionWriter, block: SymbolicBlock) -> None:
+        n = len(block.unknowns)
+        targets = {h: self._lower(self.saddle.hats[h]) for h in block.hats}
+        targets |= {slope_symbol(h, x): self._lower(e) for (h, x), e in block.hat_slopes.items()}
+        out = {}
+        for i in range(n):
+            out[sp.Symbol(f"_r{i}")] = self._lower(block.residual[i])
+            for j in range(n):
+                out[sp.Symbol(f"_j{i}_{j}")] = self._lower(block.jacobian(i, j))
+        direct = {s: e for s, e in out.items() if e.has(GaussianAverage)}  # stationarity of free order parameters
+        self._evaluate(w, {**targets, **direct})
+        self._evaluate(w, {s: e for s, e in out.items() if s not in direct})
+        for i in range(n):
+            w.write(f"_residual[{i}] = _r{i}")
+            for j in range(n):
+                w.write(f"_jacobian[{i * n + j}] = _j{i}_{j}")
+
+    def _observe(self) -> str:
+        """Conjugates, observables, free entropy and constraints at a state."""
+        w = FunctionWriter("observe", ["_x", "_p", "_table", "_out"])
+        lowered = {h: self._lower(self.saddle.hats[h]) for h in self.hats}
+        declared = [self.model.symbol(o) for o in self.model.declared(Observable).values()]
+        given = self.model.observables()
+        if set(declared) != set(given):
+            raise ModelError(f"{self.model.name}: observables() must give exactly {', '.join(map(str, declared))}")
+        constraints = self._constraints()
+        for o in declared:
+            lowered[o] = self._lower(given[o])
+        for k, e in enumerate(constraints.values()):
+            lowered[sp.Symbol(f"_constraint{k}")] = self._lower(e)
+        lowered[sp.Symbol("_potential")] = self._lower(self.free_entropy.potential)
+        self._evaluate(w, lowered)
+        rest = self.free_entropy.expression - self.free_entropy.potential
+        w.assign_all([("free_entropy", self._lower(rest) + sp.Symbol("_potential"))])
+        names = [*map(str, self.hats), *map(str, declared), "free_entropy"]
+        names += [f"_constraint{k}" for k in range(len(constraints))]
+        for i, name in enumerate(names):
+            w.write(f"_out[{i}] = {name}")
+        return self._finish(w, [self._parameters(), ("_x", self.unknowns)])
+
+    def _entropy(self) -> str:
+        """The free entropy of independent order parameters and conjugates, for the gradient test."""
+        w = FunctionWriter("entropy", ["_x", "_p", "_table", "_out"])
+        self._evaluate(w, {sp.Symbol("_phi"): self._lower(self.free_entropy.expression)})
+        w.write("_out[0] = _phi")
+        return self._finish(w, [self._parameters(), ("_x", [*self.unknowns, *self.hats])])
+
+    # ---------------------------------------------------------------- the table
+
+    def _tabulate(self, needs_grid: bool) -> tuple[str, int]:
+        """Parameter-only averages: scalars, then the grid, then columns over it."""
+        w = FunctionWriter("tabulate", ["_p", "_rule", "_table"])
+        w.write("_zh, _wh = _quadrature.rule_part(_rule, 1)")
+        w.write("_x, _wx = _quadrature.rule_part(_rule, 2)")
+        scalars = {k: substitute_formulas(self.model, e) for k, e in self.table.scalars.items()}
+        batches = _batches(self.table.scalars)
+        for batch in batches:
+            self._table_batch(w, {name: self.table.scalars[name] for name in batch}, 0)
+        for k, name in enumerate(scalars):
+            w.write(f"_table[{k + 1}] = {name}")
+        kinks = self._grid_features()
+        if needs_grid:
+            self._write_grid(w, kinks)
+            w.lines += ["    " + line for line in self._views({"_z", "_w", *[f"_c_{c}" for c in self.table.columns]})]
+        else:
+            w.write("_table[0] = 0.0")
+        if self.table.columns:
+            w.write("for _i0 in range(_n):")
+            w.level += 1
+            w.write("z0 = _z[_i0]")
+            at_node = {definition_symbol(name, 0): e for name, e in self.table.columns.items()}
+            for batch in _batches({str(s): e for s, e in at_node.items()}, columns=True):
+                self._table_batch(w, {s: at_node[sp.Symbol(s, real=True)] for s in batch}, 1)
+            for name in self.table.columns:
+                w.write(f"_c_{name}[_i0] = {definition_symbol(name, 0)}")
+            w.level -= 1
+        front = [
+            f"{name} = _p[{i}]" for i, name in enumerate(self.model.declared(Parameter)) if name in w.used
+        ]
+        return w.text(front), len(kinks)
+
+    def _table_batch(self, w: FunctionWriter, targets: Mapping[str, Any], depth: int) -> None:
+        """Entries that do not need each other; averages with the same kinks share a loop."""
+        place = {f: definition_symbol(type(f).__name__, 0) for e in targets.values() for f in _columns(e)}
+        expressions = {k: e.xreplace(place) for k, e in targets.items()}
+        held = self._table_averages(w, [n for e in expressions.values() for n in outermost(e)], depth)
+        final = {k: substitute_formulas(self.model, e.xreplace(held)) for k, e in expressions.items()}
+        w.assign_all(list(final.items()))
+
+    def _table_averages(self, w: FunctionWriter, nodes: Iterable[Any], depth: int) -> dict[Any, Any]:
+        groups: dict[tuple[Any, ...], list[Any]] = {}
+        for node in sorted(set(nodes), key=sp.default_sort_key):
+            kinks = features(self.model, node.f, variable(depth))
+            groups.setdefault(tuple(sorted(kinks, key=str)), []).append(node)
+        held: dict[Any, Any] = {}
+        for kinks, group in groups.items():
+            rule = Rule("_zh", "_wh", "_zh.size")
+            if kinks:
+                rule = Rule(f"_zi{depth}", f"_wi{depth}", f"_ni{depth}")
+                self._write_panels(w, kinks, rule)
+            formulas = {n: substitute_formulas(self.model, n) for n in group}
+            found = w.averages(
+                [a for f in formulas.values() for a in outermost(f)], depth, rule, guard=True, prologue=self._table_averages
+            )
+            held |= {n: f.xreplace(found) for n, f in formulas.items()}
+        return held
+
+    def _write_panels(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]], rule: Rule) -> None:
+        w.write(f"_features = np.empty({2 * len(kinks)})")
+        for k, (centre, width) in enumerate(kinks):
+            w.assign(f"_features[{2 * k}]", centre)
+            w.assign(f"_features[{2 * k + 1}]", width)
+        w.write(f"{rule.nodes} = np.empty(_quadrature.panel_capacity({len(kinks)}) * _x.size)")
+        w.write(f"{rule.weights} = np.empty({rule.nodes}.size)")
+        w.write(f"{rule.count} = _quadrature.panels(_features, _x, _wx, {rule.nodes}, {rule.weights})")
+
+    def _grid_features(self) -> list[tuple[Any, Any]]:
+        found: dict[Any, None] = {}
+        for e in self.table.columns.values():
+            found |= dict.fromkeys(features(self.model, e, variable(0)))
+        return sorted(found, key=str)
+
+    def _write_grid(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]]) -> None:
+        if kinks:
+            self._write_panels(w, kinks, Rule("_zg", "_wg", "_n"))
+        else:
+            w.write("_zg, _wg = _quadrature.rule_part(_rule, 0)")
+            w.write("_n = _zg.size")
+        w.write("_table[0] = _n")
+        w.write(f"_capacity = (_table.size - {1 + len(self.table.scalars)}) // {2 + len(self.table.columns)}")
+        w.write("for _i in range(_n):")
+        offset = 1 + len(self.table.scalars)
+        w.write(f"    _table[{offset} + _i] = _zg[_i]")
+        w.write(f"    _table[{offset} + _capacity + _i] = _wg[_i]")
+
+
+def _columns(e: Any) -> list[Any]:
+    return [f for f in e.atoms(sp.Function) if getattr(type(f), "is_definition", False)]
+
+
+def _batches(entries: Mapping[str, Any], columns: bool = False) -> list[list[str]]:
+    """Consecutive entries that do not use each other, so that their averages can share a loop."""
+    batches: list[list[str]] = []
+    for name, e in entries.items():
+        used = {str(definition_symbol(type(f).__name__, 0)) for f in _columns(e)} if columns else set(map(str, e.free_symbols))
+        if not batches or used & set(batches[-1]):
+            batches.append([])
+        batches[-1].append(name)
+    return batches
+
+
+def _quantity(model: Model, d: Declaration) -> Quantity:
+    return Quantity(
+        name=d.name,
+        long_name=d.long_name,
+        latex=d.latex,
+        lower=d.lower,
+        upper=d.upper,
+        lower_open=d.lower_open,
+        infinite=getattr(d, "infinite", False),
+        dims=d.dims(),
+        shape=model.shape(d),
+        symmetric=getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
+        default=getattr(d, "default", None),
+        start=getattr(d, "start", 0.0),
+    )
+
+
+def _check_names(model: Model) -> None:
+    taken = {f"z{k}" for k in range(10)} | {"math", "np", "njit", "types", "int", "range", "abs", "free_entropy", "ROUNDING"}
+    for name in model.declared(Declaration):
+        if name.startswith("_") or name in taken or keyword.iskeyword(name):
+            raise ModelError(f"{model.name}: {name!r} cannot name a quantity (reserved for generated code)")
+

@@ -1,0 +1,172 @@
+"""Spiked random features: a two-layer network after one giant gradient step, readout then trained by ridge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import sympy as sp
+
+from ..averages import GaussianAverage, gaussian
+from ..free_entropy import FreeEntropy
+from ..model import Conjugate, Definition, FunctionOption, LossOption, Model, Observable, OrderParameter, Parameter
+from ..spectral import SpectralAverage
+from .simulations import train_two_layer
+
+half = sp.Rational(1, 2)
+kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
+x = sp.Symbol("x", positive=True)
+
+
+class SpikedRandomFeatures(Model):
+    """Spiked random features after one giant gradient step, with ridge readout (uniform initial readout).
+
+    Asymptotics n, p, n0, d -> infinity at fixed n/d = alpha, p/d = beta, n0/d = alpha0.  Labels
+    ``y = target(<w*, x>) + sqrt(noise) xi``, x ~ N(0, I); first-layer rows of unit norm, one gradient step of rate
+    ``eta * p`` on n0 samples, then ``sum (y - f)^2 + reg |w|^2`` over the readout w on n fresh samples, features
+    normalised by sqrt(p).  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
+    published one unless the activation is odd and noise = 0.  Replica symmetric, conditional Gaussian equivalence.
+
+    Source: arXiv:2402.04980; docs/theory/srf.md section 9 for the free entropy in these variables.
+    """
+
+    name: ClassVar[str] = "srf"
+    title: ClassVar[str] = "Spiked random features after one giant gradient step"
+    references: ClassVar[str] = "arXiv:2402.04980; docs/theory/srf.md"
+
+    alpha = Parameter("samples per dimension, n/d", lower=0, lower_open=True, latex=r"\alpha")
+    beta = Parameter("width per dimension, p/d", lower=0, lower_open=True, default=1.0, latex=r"\beta")
+    alpha0 = Parameter(
+        "gradient-step samples per dimension, n0/d; 0 for no step, inf for the population step",
+        lower=0, infinite=True, latex=r"\alpha_0",
+    )  # fmt: skip
+    eta = Parameter("rate of the gradient step, in units of the width", lower=0, latex=r"\tilde\eta")
+    reg = Parameter("ridge penalty lambda", lower=0, latex=r"\lambda")
+    noise = Parameter("label noise variance", lower=0, default=0.0, latex=r"\Delta")
+
+    activation = FunctionOption("activation of the first layer", "tanh", r"\sigma")
+    target = FunctionOption("target, a function of the teacher field", "sin", r"\sigma_\star")
+    loss = LossOption("training loss of the readout", "square")
+
+    V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0)
+    V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0)
+    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1)
+    q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1)
+    theta = OrderParameter("overlap with the spike", latex=r"\theta")
+    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
+    m = OrderParameter("mean readout, rescaled by sqrt(p)", free=True)
+    q1_hat = Conjugate(V1, -half)
+    q2_hat = Conjugate(V2, -half)
+    V1_hat = Conjugate(q1, half)
+    V2_hat = Conjugate(q2, half)
+    theta_hat = Conjugate(theta, -1)
+    psi_hat = Conjugate(psi, -1)
+
+    h0 = Definition("mean of the activation", latex="h_0")
+    h1 = Definition("mean slope of the activation (almost everywhere)", latex="h_1")
+    e2 = Definition("mean of z times the slope", latex="e_2")
+    slope_var = Definition("variance of the slope", latex=r"{\rm var}\,\sigma'")
+    t0 = Definition("mean of the target", latex=r"h_0^\star")
+    t1 = Definition("first Hermite coefficient of the target", latex=r"h_1^\star")
+    t2 = Definition("second Hermite coefficient of the target", latex=r"e_2^\star")
+    residual_mean = Definition("mean residual at initialisation", latex=r"\bar e")
+    residual_var = Definition("mean squared residual at initialisation", latex=r"\overline{e^2}")
+    batch = Definition("inverse batch ratio, 1/alpha0 (0 if no step is taken)", latex=r"\alpha_0^{-1}")
+    step = Definition("rate of the step actually taken", latex=r"\tilde\eta_+")
+    r = Definition("spike strength")
+    gamma = Definition("alignment of the spike with the target direction", latex=r"\gamma")
+    rho = Definition("sqrt(1 - gamma^2)", latex=r"\rho")
+    c = Definition("bulk variance")
+    c_spike = Definition("bulk variance along the spike", latex="c_v")
+    mu0 = Definition("mean feature given kappa", of="kappa", latex=r"\mu_0")
+    mu1 = Definition("linear feature given kappa", of="kappa", latex=r"\mu_1")
+    mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", latex=r"\mu_2^2")
+
+    test_error = Observable("mean squared test error, label noise included", lower=0, latex=r"\epsilon_{\rm test}")
+    train_error = Observable("mean squared training residual", lower=0, latex=r"\epsilon_{\rm train}")
+
+    def definitions(self) -> Mapping[Any, Any]:
+        sigma, slope, target = self.activation, self.activation.almost_everywhere, self.target
+        spike = sp.sqrt(self.t1**2 + self.residual_var * self.batch)
+        population = sp.Piecewise((-1, self.t1 < 0), (1, True))
+        feature = sigma(self.r * kappa + g)
+        return {
+            self.h0: GaussianAverage(sigma(z), z),
+            self.h1: GaussianAverage(slope(z), z),
+            self.e2: GaussianAverage(z * slope(z), z),
+            self.slope_var: GaussianAverage((slope(z) - self.h1) ** 2, z),
+            self.t0: GaussianAverage(target(z), z),
+            self.t1: GaussianAverage(z * target(z), z),
+            self.t2: GaussianAverage((z**2 - 1) * target(z), z),
+            self.residual_mean: self.t0 - self.h0,
+            self.residual_var: GaussianAverage((target(z) - self.h0) ** 2, z) + self.noise,
+            self.batch: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (1 / self.alpha0, True)),
+            self.step: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (self.eta, True)),
+            self.r: self.step * self.h1 * spike,
+            # Without a step gamma is arbitrary; at infinite batch the spike is +- the target direction, even if r = 0.
+            self.gamma: sp.Piecewise(
+                (0, sp.Eq(self.step, 0)), (population, sp.Eq(self.batch, 0)), (self.t1 / spike, True)
+            ),
+            self.rho: sp.Piecewise(
+                (1, sp.Eq(self.step, 0)),
+                (0, sp.Eq(self.batch, 0)),
+                (sp.sqrt(self.residual_var * self.batch) / spike, True),  # no cancellation as gamma -> 1
+            ),
+            self.c: (1 + self.step * self.e2 * self.residual_mean) ** 2
+            + self.step**2 * self.slope_var * self.residual_var * self.batch,
+            self.c_spike: sp.Piecewise(
+                ((1 + self.step * self.e2 * (self.residual_mean + self.t2)) ** 2, sp.Eq(self.alpha0, sp.oo)),
+                (self.c, True),
+            ),
+            self.mu0(kappa): GaussianAverage(feature, g, [[self.c]]),
+            self.mu1(kappa): GaussianAverage(g * feature, g, [[self.c]]) / self.c,
+            # Two passes: as a difference of moments it can come out negative.
+            self.mu2sq(kappa): GaussianAverage((feature - self.mu0(kappa) - self.mu1(kappa) * g) ** 2, g, [[self.c]]),
+        }
+
+    def _channel(self, f: Any) -> Any:
+        """E over kappa, the orthogonal teacher field zeta, the predictor fluctuation omega and the label noise."""
+        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
+        covariance = mu1 * self.psi
+        variance = mu1**2 * self.q1 + mu2sq * self.q2
+        inner = GaussianAverage(f, (zeta, omega, xi), [[1, covariance, 0], [covariance, variance, 0], [0, 0, 1]])
+        return GaussianAverage(inner, kappa)
+
+    def _fields(self) -> tuple[Any, Any, Any]:
+        """Label, prediction and response, given kappa, zeta, omega and xi."""
+        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
+        label = self.target(self.gamma * kappa + self.rho * zeta) + sp.sqrt(self.noise) * xi
+        prediction = self.mu0(kappa) * self.m + kappa * mu1 * self.theta + omega
+        return label, prediction, mu1**2 * self.V1 + mu2sq * self.V2
+
+    def free_entropy(self) -> FreeEntropy:
+        label, prediction, response = self._fields()
+        off_spike = self.c * x * (self.q1_hat + self.beta * self.psi_hat**2)
+        on_spike = self.q2_hat + self.beta * self.c_spike * self.theta_hat**2
+        resolvent = self.reg + self.V2_hat + self.c * self.V1_hat * x
+        return FreeEntropy(
+            self.couplings,
+            potential_hat=half * SpectralAverage((off_spike + on_spike) / resolvent, x, self.beta),
+            potential=-self.alpha / self.beta * self._channel(self.loss.moreau(label, prediction, response)),
+            free=self.free,
+        )
+
+    def observables(self) -> Mapping[Any, Any]:
+        label, prediction, response = self._fields()
+        return {
+            self.test_error: self._channel((label - prediction) ** 2),
+            self.train_error: self._channel((label - self.loss.prox(label, prediction, response)) ** 2),
+        }
+
+    def constraints(self) -> Mapping[str, Any]:
+        return {
+            "psi^2 <= q1": self.q1 - self.psi**2,
+            "theta^2 <= beta c_v q2": self.beta * self.c_spike * self.q2 - self.theta**2,
+        }
+
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """Train the true two-layer network once in dimension `size`: one gradient step, then ridge on fresh samples."""
+        sigma, target = self.choices["activation"], self.choices["target"]
+        return train_two_layer(
+            sigma.numeric(), sigma.numeric_derivative(), target.numeric(), **parameters, size=size, rng=rng
+        )

@@ -1,0 +1,228 @@
+"""The data that crosses from symbols to numbers: quantities, layouts, and the problem itself.
+
+Everything here is plain, frozen and picklable; no callables.  A worker rebuilds the compiled functions
+from the kernel text (see `kernels`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+
+class ParameterError(ValueError):
+    """A parameter is missing, unknown, or outside its range.  The message is one line, fit for a user."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One named thing of a model: a parameter, an order parameter, a conjugate or an observable.
+
+    Attributes
+    ----------
+    name : str
+        The one name it has everywhere, from the model's attribute to the HDF5 variable.
+    long_name, latex, units : str
+    lower, upper : float
+        Allowed range; `lower_open` excludes the lower end.  Parameters must be finite unless
+        ``upper`` is inf and `infinite` is true.
+    dims : tuple of str
+        Names of the index dimensions (empty for a scalar).
+    shape : tuple of int
+    symmetric : bool
+        A symmetric matrix: only the upper triangle is independent.
+    default : float or None
+        For parameters: the value if none is given; None means it must be given.
+    start : float
+        For order parameters: where a cold start begins.
+    """
+
+    name: str
+    long_name: str
+    latex: str = ""
+    units: str = "1"
+    lower: float = -math.inf
+    upper: float = math.inf
+    lower_open: bool = False
+    infinite: bool = False
+    dims: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    symmetric: bool = False
+    default: float | None = None
+    start: float = 0.0
+
+    @property
+    def components(self) -> list[tuple[int, ...]]:
+        """Indices of the independent components, in storage order."""
+        every = list(np.ndindex(*self.shape))
+        return [i for i in every if not self.symmetric or i[0] <= i[1]]
+
+    @property
+    def range_text(self) -> str:
+        """The allowed range as a person writes it, for instance ``(0, inf)``."""
+        left = "(" if self.lower_open or self.lower == -math.inf else "["
+        right = "]" if self.infinite or self.upper < math.inf else ")"
+        return f"{left}{self.lower:g}, {self.upper:g}{right}"
+
+    def check(self, value: object, model: str) -> float:
+        """Return `value` as a float, or raise ParameterError naming parameter, value and range."""
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise ParameterError(f"{model}: parameter {self.name} = {value!r} is not a number") from None
+        inside = self.lower < number if self.lower_open else self.lower <= number
+        inside = inside and number <= self.upper and (self.infinite or math.isfinite(number))
+        if not inside:
+            raise ParameterError(
+                f"{model}: parameter {self.name} = {number:g} is outside its range {self.range_text} ({self.long_name})"
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How named quantities, scalar or indexed, lie in one flat vector."""
+
+    quantities: tuple[Quantity, ...]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @cached_property
+    def size(self) -> int:
+        return sum(len(q.components) for q in self.quantities)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(q.name for q in self.quantities)
+
+    @cached_property
+    def component_names(self) -> tuple[str, ...]:
+        """Names of the flat components: ``m``, ``V1[0,1]``."""
+        return tuple(
+            q.name + (f"[{','.join(map(str, i))}]" if i else "") for q in self.quantities for i in q.components
+        )
+
+    def unpack(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Split ``flat`` (shape ``(..., size)``) into arrays by name, of shape ``(..., *quantity.shape)``."""
+        out, offset = {}, 0
+        for q in self.quantities:
+            block = np.empty(flat.shape[:-1] + q.shape, dtype=flat.dtype)
+            for index in q.components:
+                block[(..., *index)] = flat[..., offset]
+                if q.symmetric:
+                    block[(..., *index[::-1])] = flat[..., offset]
+                offset += 1
+            out[q.name] = block
+        return out
+
+    def broadcast(self, attribute: str) -> np.ndarray:
+        """One number per flat component, from an attribute of the quantities (``lower``, ``start``...)."""
+        return np.array([getattr(q, attribute) for q in self.quantities for _ in q.components], dtype=float)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A strongly connected block of the equations: indices of its unknowns, and whether it is linear in them."""
+
+    indices: tuple[int, ...]
+    linear: bool
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """Text of one generated module, and the names of its entry points."""
+
+    text: str
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """Size of the table of parameter-only averages.
+
+    Attributes
+    ----------
+    scalars, columns : int
+        Numbers stored once, and numbers stored at every node of the grid.
+    features : int
+        Kinks or sharp features the grid must respect; 0 means a smooth integrand (Gauss-Hermite grid).
+    grid : bool
+        Whether any average is left to do at solve time.
+    """
+
+    scalars: int
+    columns: int
+    features: int
+    grid: bool
+
+
+@dataclass(frozen=True)
+class FixedPointProblem:
+    """A saddle point ready to be solved: kernels as text, layouts, ranges and provenance.
+
+    `constraints` label expressions that are non-negative at a physical solution (the kernel `observe` returns their
+    values after the outputs); `free` are the indices of unknowns without conjugate.
+    """
+
+    name: str
+    title: str
+    parameters: tuple[Quantity, ...]
+    unknowns: Layout
+    outputs: Layout
+    constraints: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    free: tuple[int, ...]
+    table: TableShape
+    table_parameters: tuple[str, ...]
+    tabulate_source: KernelSource
+    kernel_source: KernelSource
+    options: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Layout:
+        """Everything a solution contains: order parameters, then conjugates and observables."""
+        return Layout(self.unknowns.quantities + self.outputs.quantities)
+
+    def parameter(self, name: str) -> Quantity:
+        for q in self.parameters:
+            if q.name == name:
+                return q
+        known = ", ".join(q.name for q in self.parameters)
+        raise ParameterError(f"{self.name}: unknown parameter {name!r}; its parameters are {known}")
+
+    def point(self, parameters: Mapping[str, object]) -> np.ndarray:
+        """Checked parameter vector, in the problem's order.
+
+        Raises
+        ------
+        ParameterError
+            Naming the parameter, its value, the allowed range and, for a wrong name, the known names.
+        """
+        for name in parameters:
+            self.parameter(name)
+        out = np.empty(len(self.parameters))
+        for i, q in enumerate(self.parameters):
+            value = parameters.get(q.name, q.default)
+            if value is None:
+                raise ParameterError(
+                    f"{self.name}: parameter {q.name} ({q.long_name}, in {q.range_text}) was not given"
+                )
+            out[i] = q.check(value, self.name)
+        return out
+
+
+def as_problem(model: object) -> FixedPointProblem:
+    """A problem itself, or what an object's own ``compile()`` makes (a symbolic model, seen from here as a stranger)."""
+    if isinstance(model, FixedPointProblem):
+        return model
+    compiled = getattr(model, "compile", None)
+    problem = compiled() if callable(compiled) else None
+    if not isinstance(problem, FixedPointProblem):
+        raise TypeError(f"expected a FixedPointProblem or a model with compile(), got {type(model).__name__}")
+    return problem

@@ -1,0 +1,200 @@
+"""`solve` one point, or `solve_points` many: checked input, compiled work, honest outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import iteration
+from .kernels import entry_points
+from .methods import Anderson, DampedIteration, Method, Newton
+from .problem import FixedPointProblem, ParameterError, as_problem
+from .quadrature import grid_capacity, rule
+from .result import ConvergenceError, Result, Solution
+
+_CODES = {DampedIteration: iteration.DAMPED, Anderson: iteration.ANDERSON, Newton: iteration.NEWTON}
+
+
+@dataclass
+class Batch:
+    """Outcome of many independent points; arrays over points (see `Solution` for the meaning of each).
+
+    `values` has shape (points, problem.values.size); `violated` is the index of the violated bound or constraint
+    (order parameters first), -1 if none.
+    """
+
+    result: np.ndarray
+    steps: np.ndarray
+    residual: np.ndarray
+    contraction: np.ndarray
+    error: np.ndarray
+    quadrature_error: np.ndarray
+    nodes: np.ndarray
+    violated: np.ndarray
+    values: np.ndarray
+
+
+def solve_points(
+    problem: FixedPointProblem, points: np.ndarray, method: Method, start: np.ndarray | None = None
+) -> Batch:
+    """Solve every row of `points`, each from the same cold start, whatever its neighbours.
+
+    Parameters
+    ----------
+    problem : FixedPointProblem
+    points : ndarray, shape (n, number of parameters), float64
+        Checked rows, as `FixedPointProblem.point` makes them.  Averages that need only `problem.table_parameters` are
+        recomputed when one of those changes from row to row, so let those vary slowest.
+    method : Method
+    start : ndarray, shape (number of unknowns,), optional
+        Starting values; the model's own if left out.
+
+    Returns
+    -------
+    Batch
+
+    Notes
+    -----
+    Releases the GIL; bit-identical however the rows are split over calls.
+    """
+    points = np.ascontiguousarray(points, dtype=float)
+    entries = entry_points(problem)
+    n_points, levels = len(points), method.levels + 1
+    nodes = [method.nodes * 2**k for k in range(levels + 1)]
+    rules = [rule(n) for n in nodes]
+    shape = problem.table
+    capacities = [grid_capacity(n, shape.features) if shape.grid else 0 for n in nodes]
+    table_sizes = [1 + shape.scalars + (2 + shape.columns) * c for c in capacities]
+    packed = np.concatenate(rules)
+    packed.setflags(write=False)
+    x0 = problem.unknowns.broadcast("start") if start is None else np.asarray(start, dtype=float)
+    codes = np.empty((n_points, 4), dtype=np.int64)
+    measures = np.empty((n_points, 4))
+    values = np.empty((n_points, problem.values.size))
+    iteration.solve_batch(
+        entries["tabulate"],
+        entries["update"],
+        entries["block"],
+        entries["observe"],
+        points,
+        x0,
+        packed,
+        _offsets([r.size for r in rules]),
+        _offsets(table_sizes),
+        np.array([q.name in problem.table_parameters for q in problem.parameters]),
+        _offsets([len(b.indices) for b in problem.blocks]),
+        np.array([i for b in problem.blocks for i in b.indices], dtype=np.int64),
+        np.array([b.linear for b in problem.blocks]),
+        np.array([i in problem.free for i in range(problem.unknowns.size)]),
+        problem.unknowns.broadcast("lower"),
+        problem.unknowns.broadcast("upper"),
+        problem.outputs.size,
+        len(problem.constraints),
+        _CODES[type(method)],
+        np.array([method.rtol, method.quadrature_rtol, method.max_steps,
+                  getattr(method, "damping", 0.0), getattr(method, "depth", 0)], dtype=float),  # fmt: skip
+        codes,
+        measures,
+        values,
+    )
+    return Batch(
+        result=codes[:, 0].astype(np.int8),
+        steps=codes[:, 1].astype(np.int32),
+        residual=measures[:, 0].copy(),
+        contraction=measures[:, 1].copy(),
+        error=measures[:, 2].copy(),
+        quadrature_error=measures[:, 3].copy(),
+        nodes=np.array(nodes, dtype=np.int32)[codes[:, 2]],
+        violated=codes[:, 3].astype(np.int32),
+        values=values,
+    )
+
+
+def solve(
+    problem: Any,
+    *,
+    method: Method | None = None,
+    start: Mapping[str, Any] | None = None,
+    throw: bool = False,
+    **parameters: float,
+) -> Solution:
+    """Solve one point.
+
+    Parameters
+    ----------
+    problem : FixedPointProblem or model
+    method : Method, optional
+        `Newton()` if left out.
+    start : mapping of order parameter to value, optional
+        Starting values; those not named start at the model's own.
+    throw : bool
+        Raise instead of returning a solution that did not converge.
+    **parameters : float
+        The model's parameters by name.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    ParameterError
+        Bad parameter or start: names the value, the allowed range and the known names.
+    ConvergenceError
+        With ``throw=True``, if the point did not converge.
+    """
+    problem, method = as_problem(problem), method or Newton()
+    point = problem.point(parameters)
+    batch = solve_points(problem, point[None, :], method, _start(problem, start or {}))
+    unpacked = problem.values.unpack(batch.values[0])
+    violated = int(batch.violated[0])
+    names = [f"bounds of {c}" for c in problem.unknowns.component_names] + list(problem.constraints)
+    solution = Solution(
+        model=problem.name,
+        parameters=dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True)),
+        values={name: v if v.shape else float(v) for name, v in unpacked.items()},
+        result=Result(int(batch.result[0])),
+        steps=int(batch.steps[0]),
+        residual=float(batch.residual[0]),
+        contraction=float(batch.contraction[0]),
+        error=float(batch.error[0]),
+        quadrature_error=float(batch.quadrature_error[0]),
+        nodes=int(batch.nodes[0]),
+        constraint=names[violated] if violated >= 0 else None,
+    )
+    if throw and not solution.converged:
+        raise ConvergenceError(describe(solution))
+    return solution
+
+
+def describe(solution: Solution) -> str:
+    """One line: what happened, with the values, and what to try."""
+    where = ", ".join(f"{k}={v:g}" for k, v in solution.parameters.items())
+    which = f" ({solution.constraint})" if solution.constraint else ""
+    return (
+        f"{solution.model}: {solution.result.name}{which} after {solution.steps} steps, residual {solution.residual:.1e}, "
+        f"quadrature error {solution.quadrature_error:.1e}, at {where}: {solution.result.message}"
+    )
+
+
+def _start(problem: FixedPointProblem, given: Mapping[str, Any]) -> np.ndarray:
+    names = problem.unknowns.names
+    for name in given:
+        if name not in names:
+            raise ParameterError(f"{problem.name}: no order parameter {name!r} to start; they are {', '.join(names)}")
+    out = []
+    for q in problem.unknowns.quantities:
+        values = np.broadcast_to(np.asarray(given.get(q.name, q.start), dtype=float), q.shape)
+        for index in q.components:
+            value = float(values[index])
+            if not (q.lower <= value <= q.upper and np.isfinite(value)):
+                raise ParameterError(f"{problem.name}: start {q.name} = {value:g} is outside its range {q.range_text}")
+            out.append(value)
+    return np.array(out)
+
+
+def _offsets(sizes: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
