@@ -92,6 +92,22 @@ class GaussianAverage(Expr):
     def _eval_simplify(self, **_: Any) -> Any:
         return self
 
+    def _sympystr(self, printer: Any) -> str:
+        names = ",".join(map(str, self.variables))
+        if self.covariance != sp.eye(len(self.variables)):
+            rows = "; ".join(", ".join(printer._print(e) for e in row) for row in self.covariance.tolist())
+            names += f"~N(0, {rows})"
+        return f"E_{{{names}}}[{printer._print(self.f)}]"
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        names = ",".join(printer._print(u) for u in self.variables)
+        if self.covariance != sp.eye(len(self.variables)):
+            scalar = len(self.variables) == 1
+            law = printer._print(self.covariance[0, 0] if scalar else self.covariance)
+            names += rf"\sim\mathcal{{N}}(0,{law})"
+        text = rf"\mathbb{{E}}_{{{names}}}\left[{printer._print(self.f)}\right]"
+        return text if exp is None else rf"{{{text}}}^{{{exp}}}"
+
     def rename(self, names: dict[Any, Any]) -> Any:
         """The same average with other bound variables."""
         return GaussianAverage(self.f.xreplace(names), tuple(names.get(u, u) for u in self.variables), self.covariance)

@@ -46,7 +46,9 @@ class _Compiler:
         self.saddle = self.free_entropy.saddle_point
         self.unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
         self.hats = [h for c in model.declared(Conjugate).values() for h in model.components(c)]
+        self.observables = {s: marginalise(e) for s, e in model.observables().items()}
         self.table = Table(model)
+        self._lowered: dict[Any, Any] = {}
         self.blocks = analyse(self.saddle, self.unknowns)
 
     # ---------------------------------------------------------------- the numerical problem
@@ -77,31 +79,31 @@ class _Compiler:
         )
 
     def _provenance(self) -> dict[str, str]:
-        equations = {
-            **{sp.latex(h): e for h, e in self.saddle.hats.items()},
-            **{sp.latex(x): e for x, e in self.saddle.overlaps.items()},
-        }
-        lines = [f"{left} = {sp.latex(right)}" for left, right in equations.items()]
-        lines += [f"0 = {sp.latex(e)}" for e in self.saddle.stationarity.values()]
+        names = self.model.latex_names()
+        derived = {**self.saddle.hats, **self.saddle.overlaps}
+        lines = [f"{names[s]} = {sp.latex(e, symbol_names=names)}" for s, e in derived.items()]
+        lines += [f"0 = {sp.latex(e, symbol_names=names)}" for e in self.saddle.stationarity.values()]
         return {
             "references": self.model.references,
             "equations": json.dumps(lines),
-            "free_entropy": sp.latex(self.free_entropy.expression),
+            "free_entropy": sp.latex(self.free_entropy.expression, symbol_names=names),
             "sympy": sp.__version__,
         }
 
     def _constraints(self) -> dict[str, Any]:
         bounds = {
-            f"{o.name} >= {o.lower:g}": self.model.observables()[self.model.symbol(o)] - sp.Float(o.lower)
+            f"{o.name} >= {o.lower:g}": self.model.symbol(o) - sp.Float(o.lower)
             for o in self.model.declared(Observable).values()
             if o.lower > -sp.oo
         }
-        return {**self.model.constraints(), **bounds}
+        return {**{label: marginalise(e) for label, e in self.model.constraints().items()}, **bounds}
 
     # ---------------------------------------------------------------- functions at solve time
 
     def _lower(self, expression: Any) -> Any:
-        return self.table.tabulate(standardise(marginalise(expression)))
+        if expression not in self._lowered:  # conjugates are needed by several functions
+            self._lowered[expression] = self.table.tabulate(standardise(expression))
+        return self._lowered[expression]
 
     def _evaluate(self, writer: FunctionWriter, targets: Mapping[Any, Any]) -> None:
         """Assign lowered expressions to names, their averages in one loop nest."""
@@ -200,17 +202,15 @@ class _Compiler:
         w = FunctionWriter("observe", ["_x", "_p", "_table", "_out"])
         lowered = {h: self._lower(self.saddle.hats[h]) for h in self.hats}
         declared = [self.model.symbol(o) for o in self.model.declared(Observable).values()]
-        given = self.model.observables()
-        if set(declared) != set(given):
+        if set(declared) != set(self.observables):
             raise ModelError(f"{self.model.name}: observables() must give exactly {', '.join(map(str, declared))}")
-        constraints = self._constraints()
         for o in declared:
-            lowered[o] = self._lower(given[o])
-        for k, e in enumerate(constraints.values()):
-            lowered[sp.Symbol(f"_constraint{k}")] = self._lower(e)
+            lowered[o] = self._lower(self.observables[o])
         lowered[sp.Symbol("_potential")] = self._lower(self.free_entropy.potential)
         self._evaluate(w, lowered)
         rest = self.free_entropy.expression - self.free_entropy.potential
+        constraints = self._constraints()
+        self._evaluate(w, {sp.Symbol(f"_constraint{k}"): self._lower(e) for k, e in enumerate(constraints.values())})
         w.assign_all([("free_entropy", self._lower(rest) + sp.Symbol("_potential"))])
         names = [*map(str, self.hats), *map(str, declared), "free_entropy"]
         names += [f"_constraint{k}" for k in range(len(constraints))]

@@ -344,6 +344,17 @@ class Model:
         """Free order parameters, component by component."""
         return [s for x in self.declared(OrderParameter).values() if x.free for s in self.components(x)]
 
+    def latex_names(self) -> dict[Any, str]:
+        """LaTeX of every scalar symbol, for printing."""
+        names: dict[Any, str] = {}
+        for d in self.declared(Declaration).values():
+            if isinstance(d, Definition) and d.of:
+                continue
+            for s in self.components(d):
+                index = ",".join(str(s).removeprefix(d.name).split("_")[1:])
+                names[s] = rf"{{{d.latex}}}_{{{index}}}" if index else d.latex
+        return names
+
     @classmethod
     def summary(cls) -> str:
         """First line of the docstring."""

@@ -141,6 +141,14 @@ class SpectralAverage(Expr):
     def _eval_simplify(self, **_: Any) -> Any:
         return self
 
+    def _sympystr(self, printer: Any) -> str:
+        return f"<{printer._print(self.f)}>_{{{self.variable}~MP({printer._print(self.ratio)})}}"
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        law = rf"{printer._print(self.variable)}\sim{{\rm MP}}({printer._print(self.ratio)})"
+        text = rf"\left\langle {printer._print(self.f)}\right\rangle_{{{law}}}"
+        return text if exp is None else rf"{{{text}}}^{{{exp}}}"
+
     def rename(self, x: Any) -> Any:
         """The same average with another bound variable."""
         return SpectralAverage(self.f.xreplace({self.variable: x}), x, self.ratio)

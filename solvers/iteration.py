@@ -64,7 +64,7 @@ def outside(x, lower, upper):
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_jit
 def _newton_step(block, b, indices, x, p, table, r, j, dx):
     """Newton correction of one block into `dx`; returns whether it is finite."""
     n = indices.size
@@ -83,7 +83,7 @@ def _newton_step(block, b, indices, x, p, table, r, j, dx):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_jit
 def sweep(block, offsets, members, x, p, table, r, j, y):
     """One Newton step per block in order, from x into y; returns whether y is finite."""
     y[:] = x
@@ -97,7 +97,7 @@ def sweep(block, offsets, members, x, p, table, r, j, y):
     return fine
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_jit
 def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
     """Spectral radius of the undamped map at x: the largest over its blocks, free order parameters eliminated."""
     worst = 0.0
@@ -139,7 +139,7 @@ def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
     return worst
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_jit
 def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
     """Damped iteration in place; returns (status, steps)."""
     new = np.empty_like(x)
@@ -165,7 +165,7 @@ def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
     return MAX_STEPS, max_steps
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_jit
 def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps):
     """Anderson acceleration in place; falls back to a damped step whenever the accelerated one is not safe."""
     n = x.size
@@ -238,58 +238,90 @@ def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps)
     return MAX_STEPS, max_steps
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _solve_block(block, b, indices, linear, is_free, x, p, table, lower, upper, max_steps, r, j):
-    """Safeguarded Newton on one block in place; returns (status, evaluations)."""
+@_jit
+def _log_step(x, r, j, indices, dx):
+    """Newton correction of a block in the logarithms of its unknowns, into `dx`; returns the residual there.
+
+    Responses and variances are positive and range over many decades.  A map that is monotone and sub-homogeneous has
+    elasticities d log F / d log x that sum to less than one, so this Newton step exists everywhere and does not wander.
+    nan if some F_i is not positive.
+    """
     n = indices.size
-    dx, back = np.empty(n), np.empty(n)
-    previous, shrink = np.inf, 1.0
+    a, pull = np.empty((n, n)), np.zeros(n)
+    merit = 0.0
+    for k in range(n):
+        value = x[indices[k]] + r[k]
+        if not value > 0.0:
+            return np.nan
+        for m in range(n):
+            jacobian = j[k * n + m] + (1.0 if k == m else 0.0)
+            a[k, m] = jacobian * x[indices[m]] / value - (1.0 if k == m else 0.0)
+        dx[k] = -np.log(value / x[indices[k]])
+        merit = max(merit, abs(dx[k]))
+    solve_small(a, dx[:n], pull)
+    return merit
+
+
+@_jit
+def _solve_block(block, b, indices, linear, x, p, table, lower, upper, max_steps, r, j):
+    """Safeguarded Newton on one block in place; returns (status, evaluations).
+
+    A linear block takes one step.  Otherwise a step that does not reduce the residual is halved a few times, and then
+    replaced by a step of the map itself, which contracts where Newton wanders.
+    """
+    n = indices.size
+    dx, base, back = np.empty(n), np.empty(n), np.empty(n)
+    positive = True
+    for k in range(n):
+        positive = positive and lower[indices[k]] == 0.0 and upper[indices[k]] == np.inf and x[indices[k]] > 0.0
+    previous, halvings = np.inf, 0
     for step in range(1, max_steps + 1):
         fine = _newton_step(block, b, indices, x, p, table, r, j, dx)
-        size, merit = 0.0, 0.0
-        for k in range(n):
-            size = max(size, abs(dx[k]) / max(abs(x[indices[k]]), FLOOR))
-            merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), FLOOR))
-        if not (fine and np.isfinite(merit)):
-            return NONFINITE, step
-        if step > 1 and merit > (1.0 - 1e-4 * shrink) * previous and size > 1e-9:
-            if shrink > 0.1:  # too far: come back half way
-                shrink *= 0.5
-                for k in range(n):
-                    x[indices[k]] = 0.5 * (x[indices[k]] + back[k])
-                continue
-            # Newton does not descend here: one step of the map itself, which contracts where Newton wanders.
+        if linear:
             for k in range(n):
-                if is_free[indices[k]]:
-                    return MAX_STEPS, step
-                x[indices[k]] += r[k]
-            previous, shrink = np.inf, 1.0
+                x[indices[k]] += dx[k]
+            return (CONVERGED if fine else NONFINITE), step
+        merit = 0.0
+        for k in range(n):
+            merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), FLOOR))
+        if positive:
+            merit = _log_step(x, r, j, indices, dx)
+        size = 0.0
+        for k in range(n):
+            size = max(size, abs(dx[k]) / (1.0 if positive else max(abs(x[indices[k]]), FLOOR)))
+        bad = not (np.isfinite(merit) and np.isfinite(size))
+        if bad and step == 1:
+            return NONFINITE, step
+        if bad or (merit >= previous and size > 1e-9):
+            halvings += 1
+            for k in range(n):
+                dx[k] = 0.5 * (x[indices[k]] - base[k]) if halvings <= 4 else back[k]
+                x[indices[k]] = base[k] + dx[k]
+            if halvings > 4:
+                if bad and halvings > 5:
+                    return NONFINITE, step
+                previous = np.inf
             continue
-        previous, shrink = merit, 1.0
+        previous, halvings = merit, 0
         for k in range(n):
             i = indices[k]
-            back[k] = x[i]
-            if x[i] + dx[k] < lower[i]:
-                shrink = min(shrink, 0.9 * (x[i] - lower[i]) / -dx[k])
-            if x[i] + dx[k] > upper[i]:
-                shrink = min(shrink, 0.9 * (upper[i] - x[i]) / dx[k])
-        if linear:
-            shrink = 1.0
-        if shrink <= 1e-12:  # on the bound and pushed outward: let the map decide
-            for k in range(n):
-                x[indices[k]] += r[k]
-            previous, shrink = np.inf, 1.0
-            continue
-        for k in range(n):
-            x[indices[k]] += shrink * dx[k]
-        # A Newton step this small leaves an error of its square; a linear block is done in one.
-        if linear or (shrink == 1.0 and size <= 1e-8):
+            base[k], back[k] = x[i], r[k]
+            if positive:
+                x[i] *= np.exp(min(max(dx[k], -5.0), 5.0))
+                continue
+            x[i] += dx[k]
+            if x[i] < lower[i]:
+                x[i] = 0.5 * (base[k] + lower[i])
+            if x[i] > upper[i]:
+                x[i] = 0.5 * (base[k] + upper[i])
+        # A Newton step this small leaves an error of its square.
+        if size <= 1e-8:
             return CONVERGED, step
     return MAX_STEPS, max_steps
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def newton(update, block, offsets, members, linear, is_free, x, p, table, lower, upper, rtol, max_steps, r, j):
+@_jit
+def newton(update, block, offsets, members, linear, x, p, table, lower, upper, rtol, max_steps, r, j):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
     new = np.empty_like(x)
     steps, previous = 0, np.inf
@@ -297,7 +329,7 @@ def newton(update, block, offsets, members, linear, is_free, x, p, table, lower,
         for b in range(offsets.size - 1):
             indices = members[offsets[b] : offsets[b + 1]]
             status, used = _solve_block(
-                block, b, indices, linear[b], is_free, x, p, table, lower, upper, max_steps - steps, r, j
+                block, b, indices, linear[b], x, p, table, lower, upper, max_steps - steps, r, j
             )
             steps += used
             if status != CONVERGED:
@@ -381,7 +413,7 @@ def _solve_batch(
                 )
             else:
                 status, used = newton(
-                    update, block, offsets, members, linear, is_free, x, p, table, lower, upper, rtol, max_steps, r, j
+                    update, block, offsets, members, linear, x, p, table, lower, upper, rtol, max_steps, r, j
                 )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method

@@ -32,8 +32,8 @@ class Method:
     name: ClassVar[str] = ""
     rtol: float = 1e-10
     max_steps: int = 200
-    nodes: int = 32
-    max_nodes: int = 1024
+    nodes: int = 72
+    max_nodes: int = 1152
     quadrature_rtol: float = 1e-10
 
     def __post_init__(self) -> None:

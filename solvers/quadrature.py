@@ -1,8 +1,12 @@
 """Quadrature rules for averages over standard normals.
 
-Smooth integrands: Gauss-Hermite.  Integrands with kinks (ReLU, sign): composite Gauss-Legendre whose panel edges lie on
-the kinks, geometrically refined where a kink is smeared over a small width.  `rule` packs everything a generated kernel
-needs, at one level of refinement, in one flat array.
+Integrands with kinks (ReLU, sign): composite Gauss-Legendre whose panel edges lie on the kinks, geometrically refined where
+a kink is smeared over a small width.  Smooth integrands: Gauss-Hermite for the inner averages that make up the table, and
+the trapezoidal rule for the grid over which the solver's averages run.  The grid's integrands are analytic in a strip that
+narrows as responses grow; there the trapezoidal rule gains a digit per fixed number of nodes where Gauss-Hermite gains it
+per square root (measured on spiked random features: 80 nodes for 1e-13 against 106, and at small reg 1e-10 against 1e-6).
+
+`rule` packs everything a generated kernel needs, at one level of refinement, in one flat array.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ import numpy as np
 from numba import njit
 from scipy.special import roots_hermitenorm
 
-#: Panels cover [-CUT, CUT]; the Gaussian weight beyond is 2e-19.
-CUT = 9.0
+#: Panels and grid cover [-CUT, CUT]; the Gaussian weight beyond is 2e-21, and 1e-12 with an extra factor z^8.
+CUT = 9.5
 PANEL_WIDTH = 1.5
 #: Doublings of a panel's width away from a smeared kink: from 1e-12 up to the ordinary width.
 REFINEMENTS = 42
@@ -56,6 +60,27 @@ def gauss_hermite(n: int) -> tuple[np.ndarray, np.ndarray]:
     return z[keep], w[keep]
 
 
+def trapezoidal(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Equidistant nodes on [-CUT, CUT] and weights for E[f(z)], z ~ N(0, 1); doubling n halves the spacing.
+
+    Parameters
+    ----------
+    n : int
+        Number of intervals; an integrand analytic in a strip of half-width a leaves an error of about
+        ``exp(-2 pi a n / 19)``.
+
+    Raises
+    ------
+    ValueError
+        If ``n < 1``.
+    """
+    if n < 1:
+        raise ValueError(f"trapezoidal needs n >= 1, got {n}")
+    z = np.linspace(-CUT, CUT, n + 1)
+    z = (z - z[::-1]) / 2
+    return z, np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * (2 * CUT / n)
+
+
 def gauss_legendre(m: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on [-1, 1], symmetric; weights sum to 2."""
     if m < 1:
@@ -66,12 +91,12 @@ def gauss_legendre(m: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def rule(nodes: int) -> np.ndarray:
-    """All rules of one level, packed: ``[n, 4n, m, grid z, grid w, inner z, inner w, legendre x, legendre w]``.
+    """All rules of one level, packed: ``[sizes, grid z, grid w, inner z, inner w, legendre x, legendre w]``.
 
     The grid is the outermost variable; inner averages are done once per parameter set and see poles that averaging
     removes from the grid, so they get four times the nodes.
     """
-    grid, inner, panel = gauss_hermite(nodes), gauss_hermite(4 * nodes), gauss_legendre(max(2, nodes // 4))
+    grid, inner, panel = trapezoidal(nodes), gauss_hermite(4 * nodes), gauss_legendre(max(2, nodes // 8))
     sizes = [float(len(part[0])) for part in (grid, inner, panel)]
     packed = np.concatenate([sizes, *grid, *inner, *panel])
     packed.setflags(write=False)

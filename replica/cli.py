@@ -1,0 +1,331 @@
+"""Command line: builds the objects of the Python API, and nothing else.
+
+Exit status: 0 done, 2 bad input (one line on stderr), 3 a point did not converge, 130 interrupted.  Heavy imports happen
+inside the commands, so ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from .model import Model
+
+BAD_INPUT, NOT_CONVERGED, INTERRUPTED = 2, 3, 130
+
+
+def _pairs(items: tuple[str, ...], what: str) -> dict[str, str]:
+    """``("a=1", "b=2")`` as a dictionary."""
+    out: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{what} {item!r} is not of the form name=value")
+        if name in out:
+            raise click.UsageError(f"{what} {name} is given twice")
+        out[name] = value
+    return out
+
+
+def _model(name: str, options: tuple[str, ...] | dict[str, str]) -> Model:
+    from .models import MODELS
+
+    if name not in MODELS:
+        raise click.UsageError(f"unknown model {name!r}; the models are {', '.join(MODELS)}")
+    return MODELS[name](**(options if isinstance(options, dict) else _pairs(options, "option")))
+
+
+def _number(text: str) -> Any:
+    """A method option: whole number, number, or the text itself (which the method then refuses by name)."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with ETA, on a terminal, once two seconds have passed."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="point", delay=2, disable=None, file=sys.stderr) as bar:
+
+        def update(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(total)
+                bar.initial = done
+            bar.update(done - bar.n)
+
+        yield update
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="replica-solvers", prog_name="replica")
+def cli() -> None:
+    """From one symbolic free entropy to certified learning curves.
+
+    \b
+    Examples
+      replica models
+      replica show srf
+      replica solve srf alpha=2 alpha0=20 eta=3 reg=0.1 --option target=sin
+      replica scan curve.toml --output curve.h5
+      replica plot curve.h5 --x alpha --y test_error --hue reg --output curve.png
+    """
+
+
+@cli.command()
+def models() -> None:
+    """List the models."""
+    from .models import MODELS
+
+    for name, model in MODELS.items():
+        click.echo(f"{name:<8} {model.summary()}")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice that changes a formula.")
+@click.option("--latex", is_flag=True, help="Markdown with LaTeX equations instead of plain text.")
+@click.option("--kernel", is_flag=True, help="The generated code instead of the equations.")
+def show(model: str, options: tuple[str, ...], latex: bool, kernel: bool) -> None:
+    """Print a model's free entropy and the equations derived from it.
+
+    \b
+    Examples
+      replica show srf
+      replica show ridge --latex
+      replica show srf --kernel --option activation=relu
+    """
+    chosen = _model(model, options)
+    if kernel:
+        problem = chosen.compile()
+        click.echo(problem.tabulate_source.text + "\n\n" + problem.kernel_source.text)
+        return
+    from .show import as_markdown, as_text
+
+    click.echo(as_markdown(chosen) if latex else as_text(chosen), nl=False)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
+@click.option("--method", default="newton", show_default=True, help="newton, anderson or damped.")
+@click.option("--method-option", "tuning", multiple=True, metavar="NAME=VALUE", help="Such as rtol=1e-12 or damping=0.9.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def solve(
+    model: str, parameters: tuple[str, ...], options: tuple[str, ...], method: str, tuning: tuple[str, ...], as_json: bool
+) -> None:
+    """Solve one point.
+
+    \b
+    Examples
+      replica solve ridge alpha=1.5 reg=0.1 noise=0.25
+      replica solve srf alpha=2 beta=1 alpha0=20 eta=3 reg=0.1 --option activation=tanh --option target=sin --json
+      replica solve srf alpha=2 alpha0=inf eta=1 reg=0.01 --option "target=z + 0.5*z**2" --method damped
+    """
+    from solvers import make_method
+    from solvers import solve as solve_point
+    from solvers.solve import describe
+
+    chosen = _model(model, options)
+    values = _pairs(parameters, "parameter")
+    method_options = {name: _number(text) for name, text in _pairs(tuning, "method option").items()}
+    solution = solve_point(chosen, method=make_method(method, **method_options), **values)  # type: ignore[arg-type]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "model": solution.model,
+                    "options": chosen.options,
+                    "parameters": {k: _finite(v) for k, v in solution.parameters.items()},
+                    "result": solution.result.name,
+                    "residual": _finite(solution.residual),
+                    "error": _finite(solution.error),
+                    "quadrature_error": _finite(solution.quadrature_error),
+                    "contraction": _finite(solution.contraction),
+                    "steps": solution.steps,
+                    "nodes": solution.nodes,
+                    "values": {k: _finite(v) for k, v in solution.values.items()},
+                },
+                allow_nan=False,
+            )
+        )
+    else:
+        for name, value in solution.values.items():
+            click.echo(f"{name:<14} {value!s}")
+        click.echo(
+            f"{solution.result.name}: {solution.steps} steps, residual {solution.residual:.1e}, error {solution.error:.1e}, "
+            f"quadrature error {solution.quadrature_error:.1e} with {solution.nodes} nodes, "
+            f"contraction {solution.contraction:.3f}"
+        )
+    if not solution.converged:
+        click.echo(f"replica: {describe(solution)}", err=True)
+        sys.exit(NOT_CONVERGED)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no inf: null and a word."""
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+@cli.command()
+@click.argument("config", type=click.Path())
+@click.option("--output", required=True, type=click.Path(), help="HDF5 file to write, or to resume.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; one per core by default.")
+@click.option("--overwrite", is_flag=True, help="Start afresh even if the file exists.")
+def scan(config: str, output: str, workers: int | None, overwrite: bool) -> None:
+    """Solve a grid of points described in a TOML file; run again to resume.
+
+    \b
+    Examples
+      replica scan curve.toml --output curve.h5
+      replica scan curve.toml --output curve.h5 --workers 4 --overwrite
+    \b
+    curve.toml
+      model = "srf"
+      options = { activation = "tanh", target = "sin" }
+      parameters = { alpha0 = 20.0, eta = 3.0 }
+      [grid]
+      alpha = { linspace = [0.2, 3.0, 15] }
+      reg = { logspace = [-4, 1, 6] }
+    """
+    from solvers import Grid, Result, Scan, make_method
+
+    from .config import read_config
+    from .experiments import Experiments
+
+    settings = read_config(config)
+    chosen = _model(settings.model, settings.options)
+    method = dict(settings.method)
+    task = Scan(
+        chosen, Grid(**settings.axes()), fixed=settings.parameters, method=make_method(str(method.pop("name", "newton")), **method)
+    )
+    wanted = settings.simulation
+    experiments = (
+        Experiments(chosen, task, wanted.size, wanted.repeats, wanted.seed, {**settings.axes(), **wanted.points})
+        if wanted
+        else None
+    )
+    with _progress("solving") as progress:
+        report = task.run(output, workers=workers, overwrite=overwrite, progress=progress)
+    if experiments and not experiments.stored_in(output, overwrite):
+        with _progress("simulating") as progress:
+            experiments.run(output, overwrite=overwrite, progress=progress)
+    if not report.computed:
+        click.echo(f"{output}: already complete, left alone")
+    for code, count in report.counts.items():
+        click.echo(f"{count:>9} {code.name}" + ("" if code is Result.CONVERGED else f": {code.message}"))
+    if report.computed:
+        click.echo(f"{output}: {report.computed} points in {report.seconds:.1f} s")
+
+
+@cli.command()
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(file: str, as_json: bool) -> None:
+    """Say what a scan file holds and how far it is.
+
+    \b
+    Example
+      replica status curve.h5
+    """
+    from solvers.store import status as read_status
+
+    s = read_status(file)
+    if as_json:
+        fields = {**vars(s), "path": str(s.path), "counts": {c.name: n for c, n in s.counts.items()}}
+        click.echo(json.dumps(fields))
+        return
+    click.echo(f"{s.path}: {s.model} ({s.title}), {s.bytes / 1e6:.1f} MB, created {s.created}")
+    click.echo("axes     " + ", ".join(f"{name} ({n})" for name, n in s.axes.items()))
+    click.echo(f"method   {', '.join(f'{k} {v}' for k, v in s.method.items())}")
+    for code, count in s.counts.items():
+        click.echo(f"{count:>9} {code.name}: {code.message}")
+    if s.worst_error is not None:
+        click.echo(
+            f"worst    residual {s.worst_residual:.1e}, error {s.worst_error:.1e}, "
+            f"quadrature error {s.worst_quadrature_error:.1e} over the converged points"
+        )
+    if s.simulation_points:
+        click.echo(f"simulations at {s.simulation_points} points")
+
+
+@cli.command()
+@click.argument("file", type=click.Path())
+@click.option("--x", required=True, help="Axis along x.")
+@click.option("--y", required=True, help="Variable along y; with --z, the axis along y.")
+@click.option("--hue", help="Axis told apart by colour.")
+@click.option("--z", help="Variable shown as colour: a phase diagram over the axes x and y.")
+@click.option("--select", "choices", multiple=True, metavar="AXIS=VALUE", help="Fix an axis that is neither x nor hue.")
+@click.option("--title", help="Title of the figure.")
+@click.option("--output", required=True, type=click.Path(), help="png, svg or pdf.")
+def plot(
+    file: str, x: str, y: str, hue: str | None, z: str | None, choices: tuple[str, ...], title: str | None, output: str
+) -> None:
+    """Plot a scan file: curves with simulations beside them, or a phase diagram.
+
+    \b
+    Examples
+      replica plot curve.h5 --x alpha --y test_error --hue reg --output curve.png
+      replica plot curve.h5 --x alpha --y test_error --select reg=0.1 --output curve.pdf
+      replica plot diagram.h5 --x alpha --y reg --z test_error --output diagram.png
+    """
+    from .plotting import plot_curve, plot_heatmap
+    from .results import open_results, open_simulation
+
+    select = {name: float(_number(text)) if isinstance(_number(text), int | float) else math.nan
+              for name, text in _pairs(choices, "select").items()}  # fmt: skip
+    with open_results(file) as data:
+        if z is not None:
+            plot_heatmap(data, x, y, z, output=output, select=select, title=title)
+        else:
+            plot_curve(
+                data, x, y, hue=hue, output=output, select=select, simulation=open_simulation(file), title=title
+            )
+    click.echo(output)
+
+
+def main() -> None:
+    """Entry point: errors of the user in one line, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        click.echo(f"replica: {' '.join(error.format_message().split())}", err=True)
+        code = BAD_INPUT
+    except KeyboardInterrupt:
+        click.echo("replica: interrupted; run the same command again to go on", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (ValueError, OSError, RuntimeError) as error:
+        if not _is_ours(error):
+            raise
+        click.echo(f"replica: {' '.join(str(error).split())}", err=True)
+        code = BAD_INPUT
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Errors this package raises about input; anything else is a bug and deserves its traceback."""
+    return type(error).__module__.split(".")[0] in ("replica", "solvers") or isinstance(error, OSError)

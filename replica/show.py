@@ -1,0 +1,121 @@
+"""A model, readable: free entropy, derived equations, structure, as text or as Markdown with LaTeX.
+
+Nothing is typed here; everything is printed from the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sympy as sp
+
+from .activations import NAMED
+from .model import FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter
+from .structure import analyse
+
+
+def as_text(model: Model) -> str:
+    """Everything about a model as plain text."""
+    return "\n".join(_Text(model).lines()) + "\n"
+
+
+def as_markdown(model: Model) -> str:
+    """The same as Markdown with LaTeX equations."""
+    return "\n".join(_Markdown(model).lines()) + "\n"
+
+
+def _range(d: Any) -> str:
+    left = "(" if d.lower_open or d.lower == -sp.oo else "["
+    right = "]" if getattr(d, "infinite", False) or d.upper < sp.oo else ")"
+    return f"{left}{d.lower:g}, {d.upper:g}{right}"
+
+
+class _Page:
+    """The order of things; subclasses say how a heading, a row and an equation look."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.free_entropy = model.free_entropy()
+        self.saddle = self.free_entropy.saddle_point
+
+    def lines(self) -> Iterator[str]:
+        model = self.model
+        yield from self.heading(f"{model.name}: {model.title}", 1)
+        yield model.summary()
+        yield f"Source: {model.references}"
+        yield from self.heading("Parameters", 2)
+        for p in model.declared(Parameter).values():
+            default = "" if p.default is None else f", default {p.default:g}"
+            yield self.row(p.name, f"{p.long_name}, in {_range(p)}{default}")
+        yield from self.heading("Options", 2)
+        for o in model.declared(Option).values():
+            yield self.row(o.name, f"{o.long_name}; now {model.options[o.name]}; {_choices(o)}")
+        yield from self.heading("Order parameters", 2)
+        for x in model.declared(OrderParameter).values():
+            free = "; free (no conjugate)" if x.free else ""
+            yield self.row(x.name, f"{x.long_name}, in {_range(x)}{free}")
+        if model.definitions():
+            yield from self.heading("Definitions (parameters only, tabulated once per parameter set)", 2)
+            for symbol, e in model.definitions().items():
+                yield from self.equation(symbol, e)
+        yield from self.heading("Free entropy", 2)
+        yield from self.equation(sp.Symbol(r"Phi", real=True), self.free_entropy.expression)
+        yield from self.heading("Saddle point (derived: the stationarity conditions of the free entropy)", 2)
+        for symbol, e in [*self.saddle.hats.items(), *self.saddle.overlaps.items()]:
+            yield from self.equation(symbol, e)
+        for m, e in self.saddle.stationarity.items():
+            yield from self.equation(sp.S.Zero, e, note=f"fixes {m}")
+        yield from self.heading("Structure (derived: the order in which blocks are solved)", 2)
+        unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
+        for k, block in enumerate(analyse(self.saddle, unknowns), 1):
+            kind = "linear" if block.linear else "nonlinear"
+            yield self.row(f"block {k}", f"{', '.join(map(str, block.unknowns))} ({kind})")
+        yield from self.heading("Observables", 2)
+        for o in model.declared(Observable).values():
+            yield self.row(o.name, o.long_name)
+            yield from self.equation(model.symbol(o), model.observables()[model.symbol(o)])
+
+    def heading(self, text: str, level: int) -> Iterator[str]:
+        raise TypeError("a page says how its headings look")
+
+    def row(self, name: str, text: str) -> str:
+        raise TypeError("a page says how its rows look")
+
+    def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+        raise TypeError("a page says how its equations look")
+
+
+def _choices(option: Option) -> str:
+    if isinstance(option, FunctionOption):
+        return f"one of {', '.join(NAMED)}, or an expression in z"
+    if isinstance(option, LossOption):
+        return f"one of {', '.join(option.known)}"
+    return ""
+
+
+class _Text(_Page):
+    def heading(self, text: str, level: int) -> Iterator[str]:
+        yield from ([] if level == 1 else [""])
+        yield text
+        yield ("=" if level == 1 else "-") * len(text)
+
+    def row(self, name: str, text: str) -> str:
+        return f"  {name:<12} {text}"
+
+    def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+        yield f"  {left} = {right}" + (f"    ({note})" if note else "")
+
+
+class _Markdown(_Page):
+    def heading(self, text: str, level: int) -> Iterator[str]:
+        yield from ["", f"{'#' * (level + 1)} {text}", ""]
+
+    def row(self, name: str, text: str) -> str:
+        return f"- `{name}`: {text}"
+
+    def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+        names = {**self.model.latex_names(), sp.Symbol("Phi", real=True): r"\Phi"}
+        sides = [sp.latex(side, symbol_names=names) for side in (left, right)]
+        yield from ["", "$$", f"{sides[0]} = {sides[1]}" + (rf"\qquad\text{{({note})}}" if note else ""), "$$"]
+

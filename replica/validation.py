@@ -1,0 +1,179 @@
+"""Theory against repeated finite-size simulations.
+
+A model takes part if it has ``simulate(parameters, size, rng)``, returning the names and values of its observables in
+one finite-size realisation.  Here they are repeated, averaged and compared; the theory comes in as plain numbers, so
+nothing here solves anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Simulated(Protocol):
+    """What `simulate_points` needs of a model."""
+
+    def simulate(self, parameters: dict[str, float], size: int, rng: np.random.Generator) -> dict[str, float]: ...
+
+
+class Estimate(NamedTuple):
+    """Mean over repeats and its standard error (of the mean)."""
+
+    mean: float
+    sem: float
+
+
+class DisagreementError(AssertionError):
+    """Theory and simulation differ by more than was allowed; the message is the report."""
+
+
+def simulate_points(
+    model: Simulated,
+    points: Sequence[Mapping[str, float]],
+    size: int,
+    repeats: int,
+    seed: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[str, Estimate]]:
+    """Simulate every point several times.
+
+    Parameters
+    ----------
+    model : object with ``simulate(parameters, size, rng)``
+    points : sequence of dict
+        Parameters of each point.
+    size : int
+        Dimension d.
+    repeats : int
+        Independent realisations per point, at least 2.
+    seed : int
+        Repeat j of point i has the stream (seed, i, j): it does not depend on the order of execution, and points or
+        repeats added at the end leave the others as they were.
+    progress : callable, optional
+        Called with the experiments done and in total, at the start and after every one.
+
+    Returns
+    -------
+    list of dict
+        For every point, an `Estimate` per observable.
+
+    Raises
+    ------
+    ValueError
+        If ``repeats < 2``.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats = {repeats}: a standard error needs at least 2")
+    results = []
+    report = progress or (lambda done, total: None)
+    report(0, len(points) * repeats)
+    for i, (point, point_seed) in enumerate(zip(points, np.random.SeedSequence(seed).spawn(len(points)), strict=True)):
+        runs = []
+        for stream in point_seed.spawn(repeats):
+            runs.append(model.simulate(dict(point), size, np.random.default_rng(stream)))
+            report(i * repeats + len(runs), len(points) * repeats)
+        values = {name: np.array([run[name] for run in runs]) for name in runs[0]}
+        results.append(
+            {name: Estimate(float(v.mean()), float(v.std(ddof=1)) / math.sqrt(repeats)) for name, v in values.items()}
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class Report:
+    """Theory and simulation side by side.
+
+    Attributes
+    ----------
+    parameters : dict
+    size, repeats : int
+    theory : dict of float
+    simulation : dict of Estimate
+        Every simulated observable; those that the theory does not name are printed but not compared.
+    """
+
+    parameters: dict[str, float]
+    size: int
+    repeats: int
+    theory: dict[str, float]
+    simulation: dict[str, Estimate]
+
+    @property
+    def names(self) -> list[str]:
+        """Observables that both sides have."""
+        return [name for name in self.simulation if name in self.theory]
+
+    def z(self, name: str, allowance: float = 0.0) -> float:
+        """(simulation - theory) / sqrt(sem^2 + allowance^2); nan if a number is missing."""
+        mean, sem = self.simulation[name]
+        difference = mean - self.theory[name]
+        width = math.hypot(sem, allowance)
+        return difference / width if width > 0 else math.copysign(math.inf, difference) if difference else 0.0
+
+    def check(self, sigmas: float = 4.0, allowance: float = 0.0) -> None:
+        """Raise unless every compared observable agrees within `sigmas`.
+
+        Parameters
+        ----------
+        sigmas : float
+            Largest |z| allowed.
+        allowance : float
+            Expected size of finite-size effects, in the units of the observable.  It counts as one standard deviation
+            and is added in quadrature to the standard error.
+
+        Raises
+        ------
+        DisagreementError
+            With the names, their z-scores and the whole table.  A value that is not a number disagrees.
+        """
+        scores = {name: self.z(name, allowance) for name in self.names}
+        wrong = {name: z for name, z in scores.items() if not abs(z) <= sigmas}
+        if wrong:
+            listed = ", ".join(f"{name} (z = {z:.1f})" for name, z in wrong.items())
+            raise DisagreementError(f"beyond {sigmas:g} sigmas with allowance {allowance:g}: {listed}\n{self}")
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name} = {value:g}" for name, value in self.parameters.items())
+        width = max(map(len, ["observable", *self.simulation]))
+        lines = [
+            f"size {self.size}, {self.repeats} repeats, {given}",
+            f"{'observable':<{width}}  {'theory':>12}  {'simulation':>12}  {'sem':>8}  {'z':>6}",
+        ]
+        for name, (mean, sem) in self.simulation.items():
+            known = name in self.theory
+            theory, z = (f"{self.theory[name]:.6g}", f"{self.z(name):.2f}") if known else ("-", "-")
+            lines.append(f"{name:<{width}}  {theory:>12}  {mean:>12.6g}  {sem:>8.1e}  {z:>6}")
+        return "\n".join(lines)
+
+
+def compare(
+    model: Simulated, parameters: Mapping[str, float], size: int, repeats: int, seed: int, theory: Mapping[str, float]
+) -> Report:
+    """Simulate one point and set it beside the theory.
+
+    Parameters
+    ----------
+    model, parameters, size, repeats, seed
+        As in `simulate_points`.
+    theory : dict of float
+        Predictions by the names that the simulation uses; further names are ignored.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        If theory and simulation have no name in common.
+    """
+    (simulation,) = simulate_points(model, [parameters], size, repeats, seed)
+    known = {name: float(value) for name, value in theory.items() if name in simulation}
+    if not known:
+        raise ValueError(f"the theory names {sorted(theory)}, the simulation {sorted(simulation)}: nothing to compare")
+    return Report(dict(parameters), size, repeats, known, simulation)
