@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quantity, TableShape
+from solvers.quadrature import panel_capacity
 
 from .averages import GaussianAverage, marginalise, outermost
 from .free_entropy import FreeEntropy, ModelError
@@ -290,7 +291,7 @@ class _Compiler:
         for k, (centre, width) in enumerate(kinks):
             w.assign(f"_features[{2 * k}]", centre)
             w.assign(f"_features[{2 * k + 1}]", width)
-        w.write(f"{rule.nodes} = np.empty(_quadrature.panel_capacity({len(kinks)}) * _x.size)")
+        w.write(f"{rule.nodes} = np.empty({panel_capacity(len(kinks))} * _x.size)")
         w.write(f"{rule.weights} = np.empty({rule.nodes}.size)")
         w.write(f"{rule.count} = _quadrature.panels(_features, _x, _wx, {rule.nodes}, {rule.weights})")
 

@@ -5,10 +5,10 @@ is returned, nothing is raised, no fastmath (under it ``isfinite(nan)`` is true)
 
 What the verdict measures, whatever the method:
 
-* residual: of the *undamped* map, per component relative to ``max(|x|, FLOOR)``;
+* residual: of the *undamped* map, per component relative to ``max(|x|, floor)``, see `floors`;
 * error: one Newton sweep over the blocks from x; its largest move of any value, plus rounding;
 * contraction: spectral radius of the undamped map, from the derived Jacobian;
-* quadrature error: the same sweep with doubled nodes.
+* quadrature error: how far that sweep lands elsewhere with doubled nodes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from .kernels import SIGNATURES
 from .linear import solve_small, spectral_radius
 from .result import Result
 
-#: Below this size a component's residual is measured absolutely.
-FLOOR = 1e-2
+#: Below this size a residual is measured absolutely: for components bounded by zero (variances, responses), which have
+#: no cancellation and may be small in honest units; and for overlaps of either sign, which cross zero.
+POSITIVE_FLOOR, SIGNED_FLOOR = 1e-12, 1e-3
+#: How often a diverging iteration may raise its damping.
+MAX_RAISES = 12
 #: A constraint counts as violated below minus this (absolute).
 CONSTRAINT_TOLERANCE = 1e-10
 EPS = float(np.finfo(float).eps)
@@ -35,11 +38,20 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
-def scaled_distance(a, b):
-    """``max |a - b| / max(|a|, FLOOR)``; nan if anything is not finite."""
+def floors(lower):
+    """Size per component below which its residual is absolute."""
+    out = np.empty(lower.size)
+    for i in range(lower.size):
+        out[i] = POSITIVE_FLOOR if lower[i] == 0.0 else SIGNED_FLOOR
+    return out
+
+
+@_jit
+def scaled_distance(a, b, floor):
+    """``max |a - b| / max(|a|, floor)``; nan if anything is not finite."""
     worst = 0.0
     for i in range(a.size):
-        d = abs(a[i] - b[i]) / max(abs(a[i]), FLOOR)
+        d = abs(a[i] - b[i]) / max(abs(a[i]), floor[i])
         if not np.isfinite(d):
             return np.nan
         worst = max(worst, d)
@@ -141,98 +153,126 @@ def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
 
 @_jit
 def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
-    """Damped iteration in place; returns (status, steps)."""
-    new = np.empty_like(x)
-    best, since = np.inf, 0
+    """Damped iteration in place; returns (status, steps).
+
+    A residual ten times the best one, or a state out of bounds, means the damped map diverges: the best state is taken
+    up again with the weight of the new value halved.
+    """
+    floor = floors(lower)
+    new, best_x = np.empty_like(x), x.copy()
+    best, since, raises = np.inf, 0, 0
     for step in range(1, max_steps + 1):
+        left = outside(x, lower, upper) >= 0
         update(x, p, table, new)
-        residual = scaled_distance(x, new)
-        if not np.isfinite(residual):
-            return NONFINITE, step
-        if residual <= rtol:
+        residual = scaled_distance(x, new, floor)
+        if not left and residual <= rtol:
             return CONVERGED, step
+        if left or not residual <= 10.0 * best:
+            if raises == MAX_RAISES or best == np.inf:
+                return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
+            x[:] = best_x
+            damping = 0.5 * (1.0 + damping)
+            raises += 1
+            update(x, p, table, new)
+        elif residual < best:
+            since = 0 if residual < 0.99 * best else since + 1
+            best = residual
+            best_x[:] = x
+        else:
+            since += 1
         moved = False
         for i in range(x.size):
             old = x[i]
             x[i] = damping * old + (1.0 - damping) * new[i]
             moved = moved or abs(x[i] - old) > EPS * abs(old)
-        if outside(x, lower, upper) >= 0:
-            return LEFT_DOMAIN, step
-        since = 0 if residual < 0.99 * best else since + 1
-        best = min(best, residual)
         if not moved or (best < 1e-9 and since > 1000):
             return STALLED, step
     return MAX_STEPS, max_steps
 
 
 @_jit
+def _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale):
+    """Subtract from a damped step the part that the last `kept` steps explain (least squares in scaled residuals)."""
+    depth, n = x_steps.shape
+    gram, right = np.empty((kept, kept)), np.empty(kept)
+    for a in range(kept):
+        row = (newest - a) % depth
+        s = 0.0
+        for i in range(n):
+            s += f_steps[row, i] * f[i] / scale[i] ** 2
+        right[a] = s
+        for b in range(kept):
+            other = (newest - b) % depth
+            s = 0.0
+            for i in range(n):
+                s += f_steps[row, i] * f_steps[other, i] / scale[i] ** 2
+            gram[a, b] = s
+    solve_small(gram, right, np.zeros(kept))
+    out = trial.copy()
+    for a in range(kept):
+        row = (newest - a) % depth
+        for i in range(n):
+            out[i] -= right[a] * (x_steps[row, i] + (1.0 - damping) * f_steps[row, i])
+    return out
+
+
+@_jit
 def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps):
-    """Anderson acceleration in place; falls back to a damped step whenever the accelerated one is not safe."""
+    """Anderson acceleration in place; returns (status, steps).
+
+    An accelerated step out of bounds is replaced by the damped one.  A residual ten times the best one restarts from the
+    best state without history, with the weight of the new value halved.
+    """
     n = x.size
-    new, previous_x, previous_f = np.empty(n), np.empty(n), np.empty(n)
-    dx, df = np.zeros((depth, n)), np.zeros((depth, n))
-    kept, best, since = 0, np.inf, 0
+    floor = floors(lower)
+    new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), x.copy()
+    x_steps, f_steps, scale = np.zeros((depth, n)), np.zeros((depth, n)), np.empty(n)
+    kept, newest, best, since, raises = 0, -1, np.inf, 0, 0
     for step in range(1, max_steps + 1):
+        left = outside(x, lower, upper) >= 0
         update(x, p, table, new)
-        residual = scaled_distance(x, new)
-        if not np.isfinite(residual):
-            return NONFINITE, step
-        if residual <= rtol:
+        residual = scaled_distance(x, new, floor)
+        if not left and residual <= rtol:
             return CONVERGED, step
-        since = 0 if residual < 0.99 * best else since + 1
+        if left or not residual <= 10.0 * best:
+            if raises == MAX_RAISES or best == np.inf:
+                return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
+            x[:] = best_x
+            damping = 0.5 * (1.0 + damping)
+            raises += 1
+            kept, newest = 0, -1
+            update(x, p, table, new)
+        elif residual < best:
+            since = 0 if residual < 0.99 * best else since + 1
+            best = residual
+            best_x[:] = x
+        else:
+            since += 1
         if best < 1e-9 and since > 1000:
             return STALLED, step
-        scale = np.empty(n)
         for i in range(n):
-            scale[i] = max(abs(x[i]), FLOOR)
-        if residual > 2.0 * best and kept > 0:
-            kept = 0  # restart: the history misled
-        elif step > 1:
-            slot = (step - 2) % depth
+            scale[i] = max(abs(x[i]), floor[i])
+            f[i] = new[i] - x[i]
+        if newest >= 0:
             for i in range(n):
-                dx[slot, i] = x[i] - previous_x[i]
-                df[slot, i] = (new[i] - x[i]) - previous_f[i]
+                x_steps[newest % depth, i] = x[i] - old_x[i]
+                f_steps[newest % depth, i] = f[i] - old_f[i]
             kept = min(kept + 1, depth)
-        best = min(best, residual)
-        for i in range(n):
-            previous_x[i] = x[i]
-            previous_f[i] = new[i] - x[i]
-        trial = x + (1.0 - damping) * previous_f
+        old_x[:] = x
+        old_f[:] = f
+        trial = x + (1.0 - damping) * f
         if kept > 0:
-            gram, right = np.empty((kept, kept)), np.empty(kept)
-            for a in range(kept):
-                row = (step - 2 - a) % depth
-                s = 0.0
-                for i in range(n):
-                    s += df[row, i] * previous_f[i] / scale[i] ** 2
-                right[a] = s
-                for b in range(kept):
-                    other = (step - 2 - b) % depth
-                    s = 0.0
-                    for i in range(n):
-                        s += df[row, i] * df[other, i] / scale[i] ** 2
-                    gram[a, b] = s
-            for a in range(kept):
-                gram[a, a] *= 1.0 + 1e-14
-            solve_small(gram, right, np.zeros(kept))
-            accelerated = trial.copy()
-            for a in range(kept):
-                row = (step - 2 - a) % depth
-                for i in range(n):
-                    accelerated[i] -= right[a] * (dx[row, i] + (1.0 - damping) * df[row, i])
-            safe = outside(accelerated, lower, upper) < 0
+            better = _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale)
+            safe = outside(better, lower, upper) < 0
             for i in range(n):
-                safe = safe and np.isfinite(accelerated[i])
+                safe = safe and np.isfinite(better[i])
             if safe:
-                trial = accelerated
-            else:
-                kept = 0
+                trial = better
+        newest += 1
         moved = False
         for i in range(n):
             moved = moved or abs(trial[i] - x[i]) > EPS * abs(x[i])
             x[i] = trial[i]
-        if outside(x, lower, upper) >= 0:
-            return LEFT_DOMAIN, step
         if not moved:
             return STALLED, step
     return MAX_STEPS, max_steps
@@ -263,7 +303,7 @@ def _log_step(x, r, j, indices, dx):
 
 
 @_jit
-def _solve_block(block, b, indices, linear, x, p, table, lower, upper, max_steps, r, j):
+def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, max_steps, r, j):
     """Safeguarded Newton on one block in place; returns (status, evaluations).
 
     A linear block takes one step.  Otherwise a step that does not reduce the residual is halved a few times, and then
@@ -283,12 +323,12 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, max_steps
             return (CONVERGED if fine else NONFINITE), step
         merit = 0.0
         for k in range(n):
-            merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), FLOOR))
+            merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), floor[indices[k]]))
         if positive:
             merit = _log_step(x, r, j, indices, dx)
         size = 0.0
         for k in range(n):
-            size = max(size, abs(dx[k]) / (1.0 if positive else max(abs(x[indices[k]]), FLOOR)))
+            size = max(size, abs(dx[k]) / (1.0 if positive else max(abs(x[indices[k]]), floor[indices[k]])))
         bad = not (np.isfinite(merit) and np.isfinite(size))
         if bad and step == 1:
             return NONFINITE, step
@@ -323,19 +363,19 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, max_steps
 @_jit
 def newton(update, block, offsets, members, linear, x, p, table, lower, upper, rtol, max_steps, r, j):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
-    new = np.empty_like(x)
+    new, floor = np.empty_like(x), floors(lower)
     steps, previous = 0, np.inf
     while True:
         for b in range(offsets.size - 1):
             indices = members[offsets[b] : offsets[b + 1]]
             status, used = _solve_block(
-                block, b, indices, linear[b], x, p, table, lower, upper, max_steps - steps, r, j
+                block, b, indices, linear[b], x, p, table, lower, upper, floor, max_steps - steps, r, j
             )
             steps += used
             if status != CONVERGED:
                 return status, steps
         update(x, p, table, new)
-        residual = scaled_distance(x, new)
+        residual = scaled_distance(x, new, floor)
         if not np.isfinite(residual):
             return NONFINITE, steps
         if residual <= rtol:
@@ -386,8 +426,8 @@ def _solve_batch(
     tables = np.empty(table_offsets[-1])
     built = np.zeros(levels + 1, dtype=np.bool_)
     r, j = np.empty(n), np.empty(n * n)
-    new, y = np.empty(n), np.empty(n)
-    o, o_fine = np.empty(n_out + n_con), np.empty(n_out + n_con)
+    new, y, y_fine, floor = np.empty(n), np.empty(n), np.empty(n), floors(lower)
+    o, o_near, o_fine = np.empty(n_out + n_con), np.empty(n_out + n_con), np.empty(n_out + n_con)
     for i in range(points.shape[0]):
         p = points[i]
         for k in range(p.size):
@@ -418,7 +458,7 @@ def _solve_batch(
             steps += used
             # ------------------------------------------------ the verdict, the same for every method
             update(x, p, table, new)
-            residual = scaled_distance(x, new)
+            residual = scaled_distance(x, new, floor)
             observe(x, p, table, o)
             for k in range(n_out + n_con):
                 if not np.isfinite(o[k]):
@@ -430,14 +470,14 @@ def _solve_batch(
             contraction = contraction_of(block, offsets, members, is_free, x, p, table, r, j)
             measures[i, 1] = contraction
             sweep(block, offsets, members, x, p, table, r, j, y)
-            observe(y, p, table, o_fine)
+            observe(y, p, table, o_near)
             size = 1.0
             for k in range(n):
                 size = max(size, abs(x[k]))
             for k in range(n_out):
                 size = max(size, abs(o[k]))
             rounding = 8.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
-            measures[i, 2] = max(distance(x, y, n), distance(o, o_fine, n_out)) + rounding
+            measures[i, 2] = max(distance(x, y, n), distance(o, o_near, n_out)) + rounding
             if status == CONVERGED and residual > rtol:
                 status = STALLED
             if status != CONVERGED:
@@ -449,14 +489,14 @@ def _solve_batch(
             if violated >= 0:
                 status = LEFT_DOMAIN
                 break
-            sweep(block, offsets, members, x, p, fine, r, j, y)
-            observe(y, p, fine, o_fine)
-            moved = max(distance(x, y, n), distance(o, o_fine, n_out))
+            sweep(block, offsets, members, x, p, fine, r, j, y_fine)
+            observe(y_fine, p, fine, o_fine)
+            moved = max(distance(y, y_fine, n), distance(o_near, o_fine, n_out))
             relative = 0.0
             for k in range(n):
-                relative = max(relative, abs(x[k] - y[k]) / max(abs(x[k]), 1.0))
+                relative = max(relative, abs(y[k] - y_fine[k]) / max(abs(x[k]), 1.0))
             for k in range(n_out):
-                relative = max(relative, abs(o[k] - o_fine[k]) / max(abs(o[k]), 1.0))
+                relative = max(relative, abs(o_near[k] - o_fine[k]) / max(abs(o[k]), 1.0))
             measures[i, 3] = moved if np.isfinite(relative) else np.nan
             if relative <= quadrature_rtol:
                 break

@@ -17,13 +17,30 @@ def solve_small(a, b, pull):
 
     Notes
     -----
-    A pivot below ``n eps`` of the largest one counts as zero.  If the equation left over is then violated, the unknown
-    comes out as nan: there is no solution to report.
+    Columns, then rows, are scaled to a largest entry of 1, so that unknowns and equations may have any units.  A pivot
+    below ``8 n eps`` then counts as zero.  If the equation left over is violated, the unknown comes out as nan: there
+    is no solution to report.
     """
     n = b.size
     where = np.arange(n)
     rank = 0
-    first = 0.0
+    scale = np.ones(n)
+    for j in range(n):
+        largest = 0.0
+        for i in range(n):
+            largest = max(largest, abs(a[i, j]))
+        if largest > 0.0:
+            scale[j] = largest
+            for i in range(n):
+                a[i, j] /= largest
+    for i in range(n):
+        largest = 0.0
+        for j in range(n):
+            largest = max(largest, abs(a[i, j]))
+        if largest > 0.0:
+            for j in range(n):
+                a[i, j] /= largest
+            b[i] /= largest
     for k in range(n):
         pivot, row, column = 0.0, k, k
         for i in range(k, n):
@@ -33,9 +50,7 @@ def solve_small(a, b, pull):
                 elif np.isnan(a[i, j]):
                     b[:] = np.nan
                     return 0
-        if k == 0:
-            first = pivot
-        if pivot <= n * 2.3e-16 * first or pivot == 0.0:
+        if pivot <= 8.0 * n * 2.2e-16:
             break
         for j in range(n):
             a[k, j], a[row, j] = a[row, j], a[k, j]
@@ -56,14 +71,14 @@ def solve_small(a, b, pull):
     out = np.empty(n)
     for k in range(n - 1, -1, -1):
         if k >= rank:
-            out[where[k]] = pull[where[k]] if abs(b[k]) <= 1e-12 * max(size, 1e-300) or b[k] == 0.0 else np.nan
+            out[where[k]] = pull[where[k]] * scale[where[k]] if abs(b[k]) <= 1e-12 * size or b[k] == 0.0 else np.nan
             continue
         s = b[k]
         for j in range(k + 1, n):
             s -= a[k, j] * out[where[j]]
         out[where[k]] = s / a[k, k]
     for k in range(n):
-        b[k] = out[k]
+        b[k] = out[k] / scale[k]
     return rank
 
 

@@ -25,8 +25,8 @@ PANEL_WIDTH = 1.5
 REFINEMENTS = 42
 #: Gauss-Hermite weights below this are dropped: n nodes reach out to sqrt(4 n), where nothing is left to integrate.
 NEGLIGIBLE = 1e-25
-#: An average smaller than this fraction of the average of its absolute value is rounding noise.
-ROUNDING = 32 * np.finfo(float).eps
+#: An average smaller than this fraction of the average of its absolute value is rounding noise (of the weights).
+ROUNDING = 1e-13
 
 
 def gauss_hermite(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -78,7 +78,7 @@ def test_a_free_order_parameter_joins_the_block_that_needs_it():
 
 
 def test_a_product_of_two_unknowns_of_one_block_is_not_linear():
-    saddle = SaddlePoint({a_hat: b, b_hat: a}, {a: a_hat * b_hat, b: a_hat}, {})
+    saddle = SaddlePoint({a_hat: b, b_hat: a}, {a: a_hat * b_hat, b: b_hat}, {})
     (block,) = analyse(saddle, [a, b])
     assert not block.linear
     # nonlinear in the conjugates alone, so only seen through the chain rule

@@ -237,7 +237,8 @@ def _population_gradient(sigma: Function, dsigma: Function, target: Function, ro
     powers = overlap[:, None] ** np.arange(HERMITE_ORDER + 1) / factorials
     along = powers @ (error[:-1] * (hermite[:-1] @ (z * derivative)))
     across = powers @ (error[1:] * (hermite[:-1] @ derivative))
-    return (along - overlap * across)[:, None] * rows + np.outer(across, teacher)
+    gradient: Array = (along - overlap * across)[:, None] * rows + np.outer(across, teacher)
+    return gradient
 
 
 def _fit_readout(
