@@ -344,6 +344,7 @@ def _quantity(model: Model, d: Declaration) -> Quantity:
         symmetric=getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
         default=getattr(d, "default", None),
         start=getattr(d, "start", 0.0),
+        floor=getattr(d, "floor", 1e-3),
     )
 
 

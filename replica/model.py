@@ -81,6 +81,9 @@ class OrderParameter(Declaration):
     ----------
     start : float
         Where a cold start begins.
+    floor : float
+        Size below which convergence is judged absolutely.  The default suits overlaps, whose equations cancel; lower it
+        for a quantity computed without cancellation that may be small in honest units, such as a response.
     free : bool
         True if it has no conjugate: fixed by its own stationarity, which must be linear in it.
     index : tuple of str
@@ -94,13 +97,15 @@ class OrderParameter(Declaration):
         long_name: str,
         *,
         start: float = 0.0,
+        floor: float = 1e-3,
         free: bool = False,
         index: tuple[str, ...] = (),
         symmetric: bool = False,
         **kw: Any,
     ) -> None:
         super().__init__(long_name, **kw)
-        self.start, self.free, self.index, self.symmetric = start, free, index, symmetric
+        self.start, self.floor, self.free = start, floor, free
+        self.index, self.symmetric = index, symmetric
 
     def dims(self) -> tuple[str, ...]:
         return self.index
@@ -179,6 +184,22 @@ class LossOption(Option):
         if value not in self.known:
             raise OptionError(f"unknown loss {value!r}; the losses are {', '.join(self.known)}")
         return self.known[value]()
+
+    def __get__(self, model: Model | None, owner: type) -> Any:
+        return self if model is None else model.choices[self.name]
+
+
+class ChoiceOption(Option):
+    """One of a few words."""
+
+    def __init__(self, long_name: str, default: str, choices: tuple[str, ...]) -> None:
+        super().__init__(long_name, default)
+        self.choices = choices
+
+    def parse(self, value: Any) -> str:
+        if value not in self.choices:
+            raise OptionError(f"unknown value {value!r}; it takes {', '.join(self.choices)}")
+        return str(value)
 
     def __get__(self, model: Model | None, owner: type) -> Any:
         return self if model is None else model.choices[self.name]

@@ -11,7 +11,7 @@ from typing import Any
 import sympy as sp
 
 from .activations import NAMED
-from .model import FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter
+from .model import ChoiceOption, FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter
 from .structure import analyse
 
 
@@ -91,7 +91,7 @@ def _choices(option: Option) -> str:
         return f"one of {', '.join(NAMED)}, or an expression in z"
     if isinstance(option, LossOption):
         return f"one of {', '.join(option.known)}"
-    return ""
+    return f"one of {', '.join(option.choices)}" if isinstance(option, ChoiceOption) else ""
 
 
 class _Text(_Page):

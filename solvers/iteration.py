@@ -1,49 +1,29 @@
-"""Compiled drivers: damped iteration, Anderson acceleration, safeguarded Newton on blocks; one verdict for all.
+"""Compiled methods: damped iteration, Anderson acceleration, safeguarded Newton on blocks.
 
-A driver receives kernels as first-class functions of fixed signature, so it is compiled once for all models.  Status
-is returned, nothing is raised, no fastmath (under it ``isfinite(nan)`` is true).
-
-What the verdict measures, whatever the method:
-
-* residual: of the *undamped* map, per component relative to ``max(|x|, floor)``, see `floors`;
-* error: one Newton sweep over the blocks from x; its largest move of any value, plus rounding;
-* contraction: spectral radius of the undamped map, from the derived Jacobian;
-* quadrature error: how far that sweep lands elsewhere with doubled nodes.
+Each works on one point in place and returns a status and a count; what counts as solved is decided in `batch`, the same
+way for all.  Nothing is raised, no fastmath (under it ``isfinite(nan)`` is true).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
-from .kernels import SIGNATURES
 from .linear import solve_small, spectral_radius
 from .result import Result
 
-#: Below this size a residual is measured absolutely: for components bounded by zero (variances, responses), which have
-#: no cancellation and may be small in honest units; and for overlaps of either sign, which cross zero.
-POSITIVE_FLOOR, SIGNED_FLOOR = 1e-12, 1e-3
+#: Residuals below this fluctuate; above it, ten times the best one means that an iteration diverges.
+DIVERGED = 1e-3
 #: How often a diverging iteration may raise its damping.
 MAX_RAISES = 12
-#: A constraint counts as violated below minus this (absolute).
-CONSTRAINT_TOLERANCE = 1e-10
+#: Steps without progress after which rounding is looked at.
+PATIENCE = 20
 EPS = float(np.finfo(float).eps)
 
-DAMPED, ANDERSON, NEWTON = 0, 1, 2
 CONVERGED, MAX_STEPS, NONFINITE = Result.CONVERGED.value, Result.MAX_STEPS.value, Result.NONFINITE.value
 LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
-QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
-
-
-@_jit
-def floors(lower):
-    """Size per component below which its residual is absolute."""
-    out = np.empty(lower.size)
-    for i in range(lower.size):
-        out[i] = POSITIVE_FLOOR if lower[i] == 0.0 else SIGNED_FLOOR
-    return out
 
 
 @_jit
@@ -55,6 +35,39 @@ def scaled_distance(a, b, floor):
         if not np.isfinite(d):
             return np.nan
         worst = max(worst, d)
+    return worst
+
+
+@_jit
+def rounding_of(update, x, p, table, noise):
+    """How far roundings of its input move each component of F, times a safety factor, into `noise`.
+
+    Where an equation is a difference of large terms, F is known no better than this.
+    """
+    n = x.size
+    here, there, nudged = np.empty(n), np.empty(n), np.empty(n)
+    update(x, p, table, here)
+    noise[:] = 0.0
+    for k in range(2):
+        for i in range(n):
+            nudged[i] = x[i] * (1.0 + (2.0 * EPS if (i + k) % 2 else -2.0 * EPS))
+        update(nudged, p, table, there)
+        for i in range(n):
+            noise[i] = max(noise[i], 16.0 * abs(there[i] - here[i]))
+
+
+@_jit
+def true_residual(update, x, p, table, floor, new):
+    """Residual of the undamped map beyond its rounding; F(x) is left in `new`."""
+    noise = np.empty_like(x)
+    rounding_of(update, x, p, table, noise)
+    update(x, p, table, new)
+    worst = 0.0
+    for i in range(x.size):
+        d = abs(new[i] - x[i])
+        if not np.isfinite(d):
+            return np.nan
+        worst = max(worst, max(d - noise[i], 0.0) / max(abs(x[i]), floor[i]))
     return worst
 
 
@@ -152,13 +165,12 @@ def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
 
 
 @_jit
-def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
+def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
     """Damped iteration in place; returns (status, steps).
 
     A residual ten times the best one, or a state out of bounds, means the damped map diverges: the best state is taken
     up again with the weight of the new value halved.
     """
-    floor = floors(lower)
     new, best_x = np.empty_like(x), x.copy()
     best, since, raises = np.inf, 0, 0
     for step in range(1, max_steps + 1):
@@ -167,7 +179,7 @@ def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
         residual = scaled_distance(x, new, floor)
         if not left and residual <= rtol:
             return CONVERGED, step
-        if left or not residual <= 10.0 * best:
+        if left or not residual <= max(10.0 * best, DIVERGED):
             if raises == MAX_RAISES or best == np.inf:
                 return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
             x[:] = best_x
@@ -180,6 +192,8 @@ def damped(update, x, p, table, lower, upper, damping, rtol, max_steps):
             best_x[:] = x
         else:
             since += 1
+        if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
+            return CONVERGED, step
         moved = False
         for i in range(x.size):
             old = x[i]
@@ -217,14 +231,13 @@ def _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale):
 
 
 @_jit
-def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps):
+def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max_steps):
     """Anderson acceleration in place; returns (status, steps).
 
     An accelerated step out of bounds is replaced by the damped one.  A residual ten times the best one restarts from the
     best state without history, with the weight of the new value halved.
     """
     n = x.size
-    floor = floors(lower)
     new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), x.copy()
     x_steps, f_steps, scale = np.zeros((depth, n)), np.zeros((depth, n)), np.empty(n)
     kept, newest, best, since, raises = 0, -1, np.inf, 0, 0
@@ -234,7 +247,7 @@ def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps)
         residual = scaled_distance(x, new, floor)
         if not left and residual <= rtol:
             return CONVERGED, step
-        if left or not residual <= 10.0 * best:
+        if left or not residual <= max(10.0 * best, DIVERGED):
             if raises == MAX_RAISES or best == np.inf:
                 return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
             x[:] = best_x
@@ -248,6 +261,8 @@ def anderson(update, x, p, table, lower, upper, damping, depth, rtol, max_steps)
             best_x[:] = x
         else:
             since += 1
+        if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
+            return CONVERGED, step
         if best < 1e-9 and since > 1000:
             return STALLED, step
         for i in range(n):
@@ -361,9 +376,9 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
 
 
 @_jit
-def newton(update, block, offsets, members, linear, x, p, table, lower, upper, rtol, max_steps, r, j):
+def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, rtol, max_steps, r, j):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
-    new, floor = np.empty_like(x), floors(lower)
+    new = np.empty_like(x)
     steps, previous = 0, np.inf
     while True:
         for b in range(offsets.size - 1):
@@ -374,8 +389,7 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, r
             steps += used
             if status != CONVERGED:
                 return status, steps
-        update(x, p, table, new)
-        residual = scaled_distance(x, new, floor)
+        residual = true_residual(update, x, p, table, floor, new)
         if not np.isfinite(residual):
             return NONFINITE, steps
         if residual <= rtol:
@@ -385,135 +399,3 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, r
         if steps >= max_steps:
             return MAX_STEPS, steps
         previous = residual
-
-
-_i8, _f8, _b1 = types.int64, types.float64, types.boolean
-_ints, _flags, _floats = types.int64[::1], types.boolean[::1], types.float64[::1]
-_kernels = [types.FunctionType(SIGNATURES[k]) for k in ("tabulate", "update", "block", "observe")]
-_packed_rules = types.Array(types.float64, 1, "C", readonly=True)
-BATCH_SIGNATURE = types.void(
-    *_kernels,
-    types.float64[:, ::1],  # points
-    _floats,  # start
-    _packed_rules,  # rules of all levels, one after the other
-    _ints,  # their offsets
-    _ints,  # offsets of the tables of all levels
-    _flags,  # which parameters the table depends on
-    _ints,  # block offsets
-    _ints,  # block members
-    _flags,  # block is linear
-    _flags,  # unknown is free
-    _floats,  # lower
-    _floats,  # upper
-    _i8,  # number of outputs
-    _i8,  # number of constraints
-    _i8,  # method
-    _floats,  # rtol, quadrature_rtol, max_steps, damping, depth
-    types.int64[:, ::1],  # out: result, steps, level, violated
-    types.float64[:, ::1],  # out: residual, contraction, error, quadrature_error
-    types.float64[:, ::1],  # out: values
-)
-
-
-def _solve_batch(
-    tabulate, update, block, observe, points, start, rules, rule_offsets, table_offsets, table_mask, offsets, members,
-    linear, is_free, lower, upper, n_out, n_con, method, options, codes, measures, values,
-):  # fmt: skip
-    """Solve every row of `points` from the same start, independently of each other."""
-    n = start.size
-    rtol, quadrature_rtol, max_steps = options[0], options[1], int(options[2])
-    levels = rule_offsets.size - 2
-    tables = np.empty(table_offsets[-1])
-    built = np.zeros(levels + 1, dtype=np.bool_)
-    r, j = np.empty(n), np.empty(n * n)
-    new, y, y_fine, floor = np.empty(n), np.empty(n), np.empty(n), floors(lower)
-    o, o_near, o_fine = np.empty(n_out + n_con), np.empty(n_out + n_con), np.empty(n_out + n_con)
-    for i in range(points.shape[0]):
-        p = points[i]
-        for k in range(p.size):
-            if i > 0 and table_mask[k] and p[k] != points[i - 1, k]:
-                built[:] = False
-        x = start.copy()
-        status, steps, violated, level = MAX_STEPS, 0, -1, 0
-        measures[i, :] = np.nan
-        for level in range(levels):
-            for k in range(level, level + 2):
-                if not built[k]:
-                    tabulate(
-                        p, rules[rule_offsets[k] : rule_offsets[k + 1]], tables[table_offsets[k] : table_offsets[k + 1]]
-                    )
-                    built[k] = True
-            table = tables[table_offsets[level] : table_offsets[level + 1]]
-            fine = tables[table_offsets[level + 1] : table_offsets[level + 2]]
-            if method == DAMPED:
-                status, used = damped(update, x, p, table, lower, upper, options[3], rtol, max_steps)
-            elif method == ANDERSON:
-                status, used = anderson(
-                    update, x, p, table, lower, upper, options[3], int(options[4]), rtol, max_steps
-                )
-            else:
-                status, used = newton(
-                    update, block, offsets, members, linear, x, p, table, lower, upper, rtol, max_steps, r, j
-                )
-            steps += used
-            # ------------------------------------------------ the verdict, the same for every method
-            update(x, p, table, new)
-            residual = scaled_distance(x, new, floor)
-            observe(x, p, table, o)
-            for k in range(n_out + n_con):
-                if not np.isfinite(o[k]):
-                    residual = np.nan
-            measures[i, 0] = residual
-            if not np.isfinite(residual):
-                status = NONFINITE
-                break
-            contraction = contraction_of(block, offsets, members, is_free, x, p, table, r, j)
-            measures[i, 1] = contraction
-            sweep(block, offsets, members, x, p, table, r, j, y)
-            observe(y, p, table, o_near)
-            size = 1.0
-            for k in range(n):
-                size = max(size, abs(x[k]))
-            for k in range(n_out):
-                size = max(size, abs(o[k]))
-            rounding = 8.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
-            measures[i, 2] = max(distance(x, y, n), distance(o, o_near, n_out)) + rounding
-            if status == CONVERGED and residual > rtol:
-                status = STALLED
-            if status != CONVERGED:
-                break
-            violated = outside(x, lower, upper)
-            for k in range(n_con):
-                if violated < 0 and o[n_out + k] < -CONSTRAINT_TOLERANCE:
-                    violated = n + k
-            if violated >= 0:
-                status = LEFT_DOMAIN
-                break
-            sweep(block, offsets, members, x, p, fine, r, j, y_fine)
-            observe(y_fine, p, fine, o_fine)
-            moved = max(distance(y, y_fine, n), distance(o_near, o_fine, n_out))
-            relative = 0.0
-            for k in range(n):
-                relative = max(relative, abs(y[k] - y_fine[k]) / max(abs(x[k]), 1.0))
-            for k in range(n_out):
-                relative = max(relative, abs(o_near[k] - o_fine[k]) / max(abs(o[k]), 1.0))
-            measures[i, 3] = moved if np.isfinite(relative) else np.nan
-            if relative <= quadrature_rtol:
-                break
-            status = QUADRATURE_UNRESOLVED
-        codes[i, 0], codes[i, 1], codes[i, 2], codes[i, 3] = status, steps, level, violated
-        for k in range(n):
-            values[i, k] = x[k]
-        for k in range(n_out):
-            values[i, n + k] = o[k]
-
-
-_compiled = None
-
-
-def solve_batch(*arguments):
-    """The compiled batch driver; compiled (or fetched) on first use, so that importing stays quick."""
-    global _compiled
-    if _compiled is None:
-        _compiled = njit(BATCH_SIGNATURE, cache=True, nogil=True, error_model="numpy")(_solve_batch)
-    _compiled(*arguments)

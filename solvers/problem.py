@@ -39,6 +39,8 @@ class Quantity:
         For parameters: the value if none is given; None means it must be given.
     start : float
         For order parameters: where a cold start begins.
+    floor : float
+        For order parameters: size below which convergence is judged absolutely, not relative to the value.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Quantity:
     symmetric: bool = False
     default: float | None = None
     start: float = 0.0
+    floor: float = 1e-3
 
     @property
     def components(self) -> list[tuple[int, ...]]:

@@ -64,8 +64,8 @@ class Solution:
     steps : int
         Iterations of the method (all nodes levels together).
     residual : float
-        Of the undamped map F: ``max_i |F_i(x) - x_i| / max(|x_i|, floor)``, with floor 1e-12 for order parameters
-        bounded below by 0 and 1e-3 for those of either sign.
+        Of the undamped map F: ``max_i |F_i(x) - x_i| / max(|x_i|, floor)``, with the floor of each
+        order parameter, 1e-3 unless the model says otherwise; what roundings of x do to F is subtracted first.
     contraction : float
         Spectral radius of the undamped map's derived Jacobian at the solution; 1 at a transition.
     error : float

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from . import iteration
+from . import batch as driver
 from .kernels import entry_points
 from .methods import Anderson, DampedIteration, Method, Newton
 from .problem import FixedPointProblem, ParameterError, as_problem
 from .quadrature import grid_capacity, rule
 from .result import ConvergenceError, Result, Solution
 
-_CODES = {DampedIteration: iteration.DAMPED, Anderson: iteration.ANDERSON, Newton: iteration.NEWTON}
+_CODES = {DampedIteration: driver.DAMPED, Anderson: driver.ANDERSON, Newton: driver.NEWTON}
 
 
 @dataclass
@@ -74,7 +74,7 @@ def solve_points(
     codes = np.empty((n_points, 4), dtype=np.int64)
     measures = np.empty((n_points, 4))
     values = np.empty((n_points, problem.values.size))
-    iteration.solve_batch(
+    driver.solve_batch(
         entries["tabulate"],
         entries["update"],
         entries["block"],
@@ -91,6 +91,7 @@ def solve_points(
         np.array([i in problem.free for i in range(problem.unknowns.size)]),
         problem.unknowns.broadcast("lower"),
         problem.unknowns.broadcast("upper"),
+        problem.unknowns.broadcast("floor"),
         problem.outputs.size,
         len(problem.constraints),
         _CODES[type(method)],

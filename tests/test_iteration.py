@@ -11,7 +11,6 @@ from by_hand import ByHand, difference_jacobian, state
 from small_models import CurieWeiss, UpMagnet
 
 from replica.models import SpikedRandomFeatures
-from solvers.iteration import floors
 from solvers.methods import Anderson, DampedIteration, Newton
 from solvers.result import ConvergenceError, Result
 from solvers.solve import solve, solve_points
@@ -52,16 +51,18 @@ def test_max_steps(srf, magnet, method):
         assert solution.steps == 1
 
 
-@pytest.mark.parametrize("method", [Newton, DampedIteration])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_nonfinite_where_a_response_diverges(ridge, linear_features, method, alpha):
     # Without regularisation the part of the readout that no sample sees is undetermined: V (ridge, below
-    # interpolation) and V2 (linear features: mu2 = 0) are infinite.
-    if alpha < 1:
-        assert solve(ridge, method=method(), alpha=alpha, reg=0).result is Result.NONFINITE
-    at_most = 3000 if method is Newton else 100_000
-    solution = solve(linear_features, method=method(max_steps=at_most), **DEFAULT | {"alpha": alpha, "reg": 0})
-    assert solution.result is Result.NONFINITE or not solution.converged and solution["V2"] > 1e12
+    # interpolation) and V2 (linear features: mu2 = 0) are infinite.  An iteration may run out of steps on its way there.
+    points = [(linear_features, DEFAULT | {"alpha": alpha, "reg": 0})]
+    points += [(ridge, {"alpha": alpha, "reg": 0})] if alpha < 1 else []
+    for problem, point in points:
+        solution = solve(problem, method=method(max_steps=3000), **point)
+        assert not solution.converged
+        if method is Newton and alpha < 1:
+            assert solution.result is Result.NONFINITE
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,8 +81,9 @@ def test_left_domain_by_a_constraint(magnet, method):
     assert solution["m"] == pytest.approx(math.tanh(2 * solution["m"] + 0.3), rel=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [Newton, DampedIteration])
 def test_stalled_below_rounding(srf, method):
+    # Anderson happens to land on a state that the map reproduces to the last bit.
     solution = solve(srf, method=method(rtol=1e-18, max_steps=5000), **DEFAULT)
     assert solution.result is Result.STALLED
     assert solution.residual < 1e-12  # it did arrive; only the tolerance is out of reach
@@ -101,6 +103,14 @@ def test_a_solve_that_does_not_converge_raises_on_request_and_says_why(srf):
     assert solve(srf, throw=True, **DEFAULT).converged
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_stalled_is_not_said_far_from_a_solution(linear_features, method):
+    # V2 is infinite; whatever becomes of it, "rtol is below what double precision allows" is not the reason.
+    solution = solve(linear_features, method=method(max_steps=3000), **DEFAULT | {"alpha": 2.0, "reg": 0})
+    assert solution.residual > 1e-6
+    assert solution.result is not Result.STALLED
+
+
 def test_the_codes_produced_here_and_by_scans_are_all_there_are():
     here = {"CONVERGED", "MAX_STEPS", "NONFINITE", "LEFT_DOMAIN", "STALLED", "QUADRATURE_UNRESOLVED"}
     assert {r.name for r in Result} == here | {"PENDING", "ERROR"}
@@ -113,7 +123,7 @@ def test_the_codes_produced_here_and_by_scans_are_all_there_are():
 def undamped_residual(problem, solution, **point):
     hand = ByHand.at(problem, solution.nodes, **point)
     x = state(problem, solution)
-    floor = floors(problem.unknowns.broadcast("lower"))
+    floor = problem.unknowns.broadcast("floor")
     return np.max(np.abs(hand.update(x) - x) / np.maximum(np.abs(x), floor))
 
 
@@ -182,10 +192,10 @@ def test_observed_convergence_of_the_undamped_iteration_has_the_reported_rate(sr
     hand, x = ByHand.at(srf, solution.nodes, **point), state(srf, solution)
     y = x * (1 + 1e-3)
     errors = []
-    for _ in range(30):
+    for _ in range(13):
         y = hand.update(y)
         errors.append(np.abs(y - x).max())
-    rate = (errors[-1] / errors[9]) ** (1 / 20)
+    rate = (errors[12] / errors[4]) ** (1 / 8)  # past the transient, before rounding
     assert rate == pytest.approx(solution.contraction, rel=0.05)
 
 

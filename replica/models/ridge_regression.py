@@ -36,7 +36,7 @@ class RidgeRegression(Model):
     target = FunctionOption("teacher, a function of the teacher field", "identity", r"\sigma_\star")
     loss = LossOption("training loss", "square")
 
-    V = OrderParameter("student response (variance)", lower=0, start=1.0)
+    V = OrderParameter("student response (variance)", lower=0, start=1.0, floor=1e-12)
     q = OrderParameter("student self-overlap", lower=0, start=0.1)
     m = OrderParameter("teacher-student overlap", start=0.1)
     q_hat = Conjugate(V, -half)

@@ -9,13 +9,17 @@ import sympy as sp
 
 from ..averages import GaussianAverage, gaussian
 from ..free_entropy import FreeEntropy
-from ..model import Conjugate, Definition, FunctionOption, LossOption, Model, Observable, OrderParameter, Parameter
+from ..model import (
+    ChoiceOption, Conjugate, Definition, FunctionOption, LossOption, Model, Observable, OrderParameter, Parameter,
+)  # fmt: skip
 from ..spectral import SpectralAverage
 from .simulations import train_two_layer
 
 half = sp.Rational(1, 2)
 kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
 x = sp.Symbol("x", positive=True)
+#: Order parameters scale with the square of the activation, which can be anything: convergence is judged relatively.
+TINY = 1e-30
 
 
 class SpikedRandomFeatures(Model):
@@ -26,6 +30,10 @@ class SpikedRandomFeatures(Model):
     ``eta * p`` on n0 samples, then ``sum (y - f)^2 + reg |w|^2`` over the readout w on n fresh samples, features
     normalised by sqrt(p).  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
     published one unless the activation is odd and noise = 0.  Replica symmetric, conditional Gaussian equivalence.
+
+    ``bulk="isotropic"`` is the model of the paper: rows are a random direction plus the spike.  In the trained network the
+    step also rescales row i by ``1 + coupling <v, w_i>``, of relative size d^(-1/2) but aligned with theta, so it
+    changes the error at leading order (by some per cent); ``bulk="coupled"`` has it.  docs/theory/srf.md section 3.
 
     Source: arXiv:2402.04980; docs/theory/srf.md section 9 for the free entropy in these variables.
     """
@@ -47,11 +55,15 @@ class SpikedRandomFeatures(Model):
     activation = FunctionOption("activation of the first layer", "tanh", r"\sigma")
     target = FunctionOption("target, a function of the teacher field", "sin", r"\sigma_\star")
     loss = LossOption("training loss of the readout", "square")
+    bulk = ChoiceOption(
+        "first-layer rows off the spike: isotropic as in the paper, or with norms coupled to the spike as trained rows have",
+        "isotropic", ("isotropic", "coupled"),
+    )  # fmt: skip
 
-    V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0)
-    V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0)
-    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1)
-    q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1)
+    V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0, floor=TINY)
+    V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0, floor=TINY)
+    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1, floor=TINY)
+    q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1, floor=TINY)
     theta = OrderParameter("overlap with the spike", latex=r"\theta")
     psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
     m = OrderParameter("mean readout, rescaled by sqrt(p)", free=True)
@@ -66,6 +78,7 @@ class SpikedRandomFeatures(Model):
     h1 = Definition("mean slope of the activation (almost everywhere)", latex="h_1")
     e2 = Definition("mean of z times the slope", latex="e_2")
     slope_var = Definition("variance of the slope", latex=r"{\rm var}\,\sigma'")
+    e3 = Definition("mean of z^2 - 1 times the slope", latex="e_3")
     t0 = Definition("mean of the target", latex=r"h_0^\star")
     t1 = Definition("first Hermite coefficient of the target", latex=r"h_1^\star")
     t2 = Definition("second Hermite coefficient of the target", latex=r"e_2^\star")
@@ -78,9 +91,14 @@ class SpikedRandomFeatures(Model):
     rho = Definition("sqrt(1 - gamma^2)", latex=r"\rho")
     c = Definition("bulk variance")
     c_spike = Definition("bulk variance along the spike", latex="c_v")
+    row = Definition("factor of the initial row in the bulk", latex="a")
+    row_spike = Definition("factor of the initial row along the spike", latex="a_v")
+    coupling = Definition("relative growth of a row's norm per unit of its overlap with the spike", latex=r"\varepsilon")
     mu0 = Definition("mean feature given kappa", of="kappa", latex=r"\mu_0")
     mu1 = Definition("linear feature given kappa", of="kappa", latex=r"\mu_1")
     mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", latex=r"\mu_2^2")
+
+    chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", latex=r"\chi")
 
     test_error = Observable("mean squared test error, label noise included", lower=0, latex=r"\epsilon_{\rm test}")
     train_error = Observable("mean squared training residual", lower=0, latex=r"\epsilon_{\rm train}")
@@ -94,6 +112,7 @@ class SpikedRandomFeatures(Model):
             self.h0: GaussianAverage(sigma(z), z),
             self.h1: GaussianAverage(slope(z), z),
             self.e2: GaussianAverage(z * slope(z), z),
+            self.e3: GaussianAverage((z**2 - 1) * slope(z), z),
             self.slope_var: GaussianAverage((slope(z) - self.h1) ** 2, z),
             self.t0: GaussianAverage(target(z), z),
             self.t1: GaussianAverage(z * target(z), z),
@@ -112,16 +131,24 @@ class SpikedRandomFeatures(Model):
                 (0, sp.Eq(self.batch, 0)),
                 (sp.sqrt(self.residual_var * self.batch) / spike, True),  # no cancellation as gamma -> 1
             ),
-            self.c: (1 + self.step * self.e2 * self.residual_mean) ** 2
-            + self.step**2 * self.slope_var * self.residual_var * self.batch,
-            self.c_spike: sp.Piecewise(
-                ((1 + self.step * self.e2 * (self.residual_mean + self.t2)) ** 2, sp.Eq(self.alpha0, sp.oo)),
-                (self.c, True),
-            ),
+            self.row: 1 + self.step * self.e2 * self.residual_mean,
+            self.row_spike: self.row
+            + sp.Piecewise((self.step * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True)),
+            self.c: self.row**2 + self.step**2 * self.slope_var * self.residual_var * self.batch,
+            self.c_spike: sp.Piecewise((self.row_spike**2, sp.Eq(self.alpha0, sp.oo)), (self.c, True)),
+            self.coupling: self.step * self.e3 * spike if self.bulk == "coupled" else sp.S.Zero,
             self.mu0(kappa): GaussianAverage(feature, g, [[self.c]]),
             self.mu1(kappa): GaussianAverage(g * feature, g, [[self.c]]) / self.c,
             # Two passes: as a difference of moments it can come out negative.
             self.mu2sq(kappa): GaussianAverage((feature - self.mu0(kappa) - self.mu1(kappa) * g) ** 2, g, [[self.c]]),
+            # A row's norm changes the mean feature through its curvature, E sigma'' by Stein's lemma.
+            self.chi(kappa): kappa * self.mu1(kappa)
+            + self.coupling
+            * self.row
+            * self.row_spike
+            / self.c_spike
+            * GaussianAverage((g**2 - self.c) * feature, g, [[self.c]])
+            / self.c**2,
         }
 
     def _channel(self, f: Any) -> Any:
@@ -136,7 +163,7 @@ class SpikedRandomFeatures(Model):
         """Label, prediction and response, given kappa, zeta, omega and xi."""
         mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
         label = self.target(self.gamma * kappa + self.rho * zeta) + sp.sqrt(self.noise) * xi
-        prediction = self.mu0(kappa) * self.m + kappa * mu1 * self.theta + omega
+        prediction = self.mu0(kappa) * self.m + self.chi(kappa) * self.theta + omega
         return label, prediction, mu1**2 * self.V1 + mu2sq * self.V2
 
     def free_entropy(self) -> FreeEntropy:
