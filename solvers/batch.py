@@ -4,7 +4,8 @@ What the verdict measures, whatever the method:
 
 * residual: of the *undamped* map, per component relative to ``max(|x|, floor)`` with the floor the model declares, after
   subtracting what roundings of the map's input do to it;
-* error: one Newton sweep over the blocks from x; its largest move of any value, plus rounding;
+* error: one Newton sweep over the blocks from x; its largest move of any value, plus rounding (that of quadrature weights
+  included, some 1e-14 of the largest value);
 * contraction: spectral radius of the undamped map, from the derived Jacobian;
 * quadrature error: how far that sweep lands elsewhere with doubled nodes.
 
@@ -20,7 +21,7 @@ from .iteration import (
     CONVERGED, EPS, LEFT_DOMAIN, MAX_STEPS, NONFINITE, STALLED, anderson, contraction_of, damped, distance, newton,
     outside, sweep, true_residual,
 )  # fmt: skip
-from .kernels import SIGNATURES
+from .kernels import SIGNATURES, library_digest
 from .result import Result
 
 DAMPED, ANDERSON, NEWTON = 0, 1, 2
@@ -117,7 +118,7 @@ def _solve_batch(
                 size = max(size, abs(x[k]))
             for k in range(n_out):
                 size = max(size, abs(o[k]))
-            rounding = 8.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
+            rounding = 64.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
             measures[i, 2] = max(distance(x, y, n), distance(o, o_near, n_out)) + rounding
             if status == CONVERGED and residual > rtol:
                 status = STALLED
@@ -156,5 +157,7 @@ def solve_batch(*arguments):
     """The compiled batch driver; compiled (or fetched) on first use, so that importing stays quick."""
     global _compiled
     if _compiled is None:
+        # The name keys Numba's cache, which does not notice a changed callee by itself.
+        _solve_batch.__qualname__ = f"solve_batch_{library_digest('batch', 'iteration', 'linear', 'result')}"
         _compiled = njit(BATCH_SIGNATURE, cache=True, nogil=True, error_model="numpy")(_solve_batch)
     _compiled(*arguments)

@@ -12,26 +12,32 @@ from numba import njit
 from .linear import solve_small, spectral_radius
 from .result import Result
 
-#: Residuals below this fluctuate; above it, ten times the best one means that an iteration diverges.
+#: Residuals below this fluctuate; above it, ten times the best one, or no better one for a while, means divergence.
 DIVERGED = 1e-3
+#: Growing overshoots in a row that make the damped iteration raise its damping.
+OVERSHOOTS = 4
 #: How often a diverging iteration may raise its damping.
 MAX_RAISES = 12
-#: Steps without progress after which rounding is looked at.
-PATIENCE = 20
+#: Steps without progress after which divergence, or rounding, is looked for.
+PATIENCE = 40
 EPS = float(np.finfo(float).eps)
 
 CONVERGED, MAX_STEPS, NONFINITE = Result.CONVERGED.value, Result.MAX_STEPS.value, Result.NONFINITE.value
 LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
 
-_jit = njit(cache=True, nogil=True, error_model="numpy")
+# Not cached one by one: Numba would not notice when a function they call changes.  `batch` caches the whole.
+_jit = njit(nogil=True, error_model="numpy")
 
 
 @_jit
 def scaled_distance(a, b, floor):
-    """``max |a - b| / max(|a|, floor)``; nan if anything is not finite."""
+    """``max |a - b| / max(min(|a|, |b|), floor)``; nan if anything is not finite.
+
+    The smaller of the two: a state that has run away is far from its image, not close to it.
+    """
     worst = 0.0
     for i in range(a.size):
-        d = abs(a[i] - b[i]) / max(abs(a[i]), floor[i])
+        d = abs(a[i] - b[i]) / max(min(abs(a[i]), abs(b[i])), floor[i])
         if not np.isfinite(d):
             return np.nan
         worst = max(worst, d)
@@ -168,37 +174,37 @@ def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
 def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
     """Damped iteration in place; returns (status, steps).
 
-    A residual ten times the best one, or a state out of bounds, means the damped map diverges: the best state is taken
-    up again with the weight of the new value halved.
+    If some component overshoots with growing amplitude `OVERSHOOTS` times in a row, its slope is too negative for this
+    damping: the weight of the new value is halved, for good.
     """
-    new, best_x = np.empty_like(x), x.copy()
+    n = x.size
+    new, f, count = np.empty(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     best, since, raises = np.inf, 0, 0
     for step in range(1, max_steps + 1):
-        left = outside(x, lower, upper) >= 0
         update(x, p, table, new)
         residual = scaled_distance(x, new, floor)
-        if not left and residual <= rtol:
+        if not np.isfinite(residual):
+            return NONFINITE, step
+        if residual <= rtol:
             return CONVERGED, step
-        if left or not residual <= max(10.0 * best, DIVERGED):
-            if raises == MAX_RAISES or best == np.inf:
-                return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
-            x[:] = best_x
-            damping = 0.5 * (1.0 + damping)
-            raises += 1
-            update(x, p, table, new)
-        elif residual < best:
-            since = 0 if residual < 0.99 * best else since + 1
-            best = residual
-            best_x[:] = x
-        else:
-            since += 1
+        since = 0 if residual < 0.99 * best else since + 1
+        best = min(best, residual)
         if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
             return CONVERGED, step
-        moved = False
-        for i in range(x.size):
-            old = x[i]
-            x[i] = damping * old + (1.0 - damping) * new[i]
-            moved = moved or abs(x[i] - old) > EPS * abs(old)
+        moved, overshoots = False, False
+        for i in range(n):
+            ahead = new[i] - x[i]
+            count[i] = count[i] + 1 if ahead * f[i] < 0.0 and abs(ahead) > abs(f[i]) else 0
+            overshoots = overshoots or count[i] >= OVERSHOOTS
+            f[i] = ahead
+            moved = moved or abs((1.0 - damping) * ahead) > EPS * abs(x[i])
+            x[i] = damping * x[i] + (1.0 - damping) * new[i]
+        if overshoots and residual > DIVERGED and raises < MAX_RAISES:
+            damping = 0.5 * (1.0 + damping)
+            raises += 1
+            count[:] = 0
+        if outside(x, lower, upper) >= 0:
+            return LEFT_DOMAIN, step
         if not moved or (best < 1e-9 and since > 1000):
             return STALLED, step
     return MAX_STEPS, max_steps
@@ -234,8 +240,8 @@ def _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale):
 def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max_steps):
     """Anderson acceleration in place; returns (status, steps).
 
-    An accelerated step out of bounds is replaced by the damped one.  A residual ten times the best one restarts from the
-    best state without history, with the weight of the new value halved.
+    An accelerated step out of bounds is replaced by the damped one.  A residual ten times the best one, no better one for
+    a while, or a state out of bounds restarts from the best state without history, the weight of the new value halved.
     """
     n = x.size
     new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), x.copy()
@@ -247,7 +253,8 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
         residual = scaled_distance(x, new, floor)
         if not left and residual <= rtol:
             return CONVERGED, step
-        if left or not residual <= max(10.0 * best, DIVERGED):
+        if left or not residual <= max(10.0 * best, DIVERGED) or (residual > DIVERGED and since >= PATIENCE):
+            since = 0
             if raises == MAX_RAISES or best == np.inf:
                 return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
             x[:] = best_x

@@ -82,16 +82,17 @@ def _usable(wanted: str) -> Path:
 
 
 @cache
-def _library_digest() -> str:
+def library_digest(*modules: str) -> str:
+    """Digest of the source of some modules of this package, and of the versions that compile them."""
     here = Path(__file__).parent
-    parts = [(here / f"{name}.py").read_bytes() for name in ("special", "spectra", "quadrature", "linear")]
+    parts = [(here / f"{name}.py").read_bytes() for name in modules]
     parts.append(f"{SIGNATURE_VERSION} {numba.__version__} {sys.version} {HEADER}".encode())
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def digest(source: KernelSource) -> str:
     """Digest of a kernel: its text, the library it calls, the versions that compile it."""
-    return hashlib.sha256((source.text + _library_digest()).encode()).hexdigest()[:16]
+    return hashlib.sha256((source.text + library_digest("special", "spectra", "quadrature", "linear")).encode()).hexdigest()[:16]
 
 
 def load(source: KernelSource) -> dict[str, Callable[..., None]]:

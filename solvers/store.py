@@ -109,7 +109,8 @@ class ScanFile:
 
     def results(self) -> np.ndarray:
         """Codes of all points, int8, of the shape of the grid."""
-        return self._file["result"][...]
+        codes: np.ndarray = self._file["result"][...]
+        return codes
 
     def write(self, slab: tuple[slice, ...], arrays: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
         """Write one block of points, `result` last.
@@ -273,7 +274,7 @@ def _allocate(path: Path, plan: Plan, block: tuple[int, ...]) -> None:
             add_dimension(file, name, values, described(q.long_name, q.latex, q.units))
         for name, value in plan.fixed.items():
             q = problem.parameter(name)
-            add_variable(file, name, np.float64(value), (), described(q.long_name, q.latex, q.units))
+            add_variable(file, name, np.array(value), (), described(q.long_name, q.latex, q.units))
         for name, length in lengths.items():
             add_dimension(file, name, np.arange(length), described(f"index {name}"))
         for q in quantities:

@@ -118,6 +118,13 @@ def test_moments_of_three_correlated_gaussians_are_sums_over_pairings(degree):
         assert sp.cancel(marginalise(moment) - pairings(list(indices), covariance)) == 0
 
 
+def test_polynomials_are_integrated_without_dividing_by_a_covariance():
+    # E[(u - v)^2] = a - 2 m + q must hold at q = 0 too, and must not hide which order parameters enter.
+    error = marginalise(GaussianAverage((u - v) ** 2, (u, v), [[a, m], [m, q]]))
+    assert sp.expand(error - (a - 2 * m + q)) == 0
+    assert sp.diff(error, q).free_symbols == set()
+
+
 def test_the_square_loss_of_an_opaque_teacher_needs_two_moments_of_it():
     error = marginalise(GaussianAverage((teacher(u) - v) ** 2, (u, v), PAIR))
     second = GaussianAverage(teacher(u) ** 2, u)
@@ -138,7 +145,7 @@ def test_a_variable_between_two_others_is_conditioned_on_both():
     at = {m: 0.3, q: 0.7, a: 0.2, t: -0.4}
     reduced = marginalise(node)
     assert all(len(inner.variables) == 2 for inner in reduced.atoms(GaussianAverage))
-    assert numeric(reduced, at) == pytest.approx(numeric(node, at), abs=1e-11)  # 89 nodes per variable; the integrands are analytic
+    assert numeric(reduced, at) == pytest.approx(numeric(node, at), abs=1e-11)  # 89 nodes, analytic integrands
 
 
 @pytest.mark.parametrize("power", [1, 2, 3])

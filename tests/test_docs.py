@@ -34,7 +34,9 @@ def test_every_model_has_a_theory_page():
     assert sorted(found) == sorted(builder.MODELS)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.search(p.read_text(encoding="utf-8"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if PYTHON.search(p.read_text(encoding="utf-8"))], ids=lambda p: p.name
+)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In the order of the page, in one namespace, in an empty directory."""
     monkeypatch.chdir(tmp_path)

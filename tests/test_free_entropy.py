@@ -71,7 +71,7 @@ def test_mixed_potentials_are_refused_by_name():
         FreeEntropy(COUPLINGS, V_hat, q * q_hat)
     with pytest.raises(ModelError, match=r"potential_hat \(conjugates\) contains V, m"):
         FreeEntropy(COUPLINGS, V_hat * V + m, q)
-    with pytest.raises(ModelError, match="potential_hat.*contains m"):
+    with pytest.raises(ModelError, match=r"potential_hat.*contains m"):
         FreeEntropy(COUPLINGS[:2], V_hat + m, q, free=[m])
 
 
@@ -82,11 +82,11 @@ def test_an_order_parameter_that_hides_in_a_covariance_counts_as_mixed():
 
 
 def test_declaring_twice_is_refused_by_name():
-    with pytest.raises(ModelError, match="twice.*: q$"):
+    with pytest.raises(ModelError, match=r"twice.*: q$"):
         FreeEntropy([*COUPLINGS, (q, m_hat * 2, 1)], V_hat, q)
-    with pytest.raises(ModelError, match="twice.*: m_hat$"):
+    with pytest.raises(ModelError, match=r"twice.*: m_hat$"):
         FreeEntropy([*COUPLINGS[:2], (m, m_hat, 1), (V, m_hat, 1)][1:], V_hat, q)
-    with pytest.raises(ModelError, match="twice.*: m$"):
+    with pytest.raises(ModelError, match=r"twice.*: m$"):
         FreeEntropy(COUPLINGS, V_hat, q, free=[m])
 
 

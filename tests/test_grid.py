@@ -43,7 +43,11 @@ def test_a_grid_without_axes_is_refused():
     [
         ({"alpha": [1.0]}, {"alpha": 2.0, "reg": 0.1, "gain": 1.0}, "alpha is both an axis of the grid and fixed"),
         ({"alpha": [1.0, -2.0]}, {"reg": 0.1, "gain": 1.0}, r"alpha = -2 is outside its range \(0, inf\]"),
-        ({"alpha": [1.0]}, {"reg": 0.1, "gain": 1.0, "nois": 1.0}, "unknown parameter 'nois'; its parameters are alpha"),
+        (
+            {"alpha": [1.0]},
+            {"reg": 0.1, "gain": 1.0, "nois": 1.0},
+            "unknown parameter 'nois'; its parameters are alpha",
+        ),
         ({"alpha": [1.0], "beta": [1.0]}, {"reg": 0.1, "gain": 1.0}, "unknown parameter 'beta'"),
         ({"alpha": [1.0]}, {"reg": 0.1}, "gain .* was not given"),
         ({"alpha": [1.0], "reg": [0.1, np.inf]}, {"gain": 1.0}, "reg = inf is outside its range"),

@@ -55,7 +55,7 @@ def test_max_steps(srf, magnet, method):
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_nonfinite_where_a_response_diverges(ridge, linear_features, method, alpha):
     # Without regularisation the part of the readout that no sample sees is undetermined: V (ridge, below
-    # interpolation) and V2 (linear features: mu2 = 0) are infinite.  An iteration may run out of steps on its way there.
+    # interpolation) and V2 (linear features: mu2 = 0) are infinite.  An iteration may run out of steps on the way.
     points = [(linear_features, DEFAULT | {"alpha": alpha, "reg": 0})]
     points += [(ridge, {"alpha": alpha, "reg": 0})] if alpha < 1 else []
     for problem, point in points:
@@ -107,8 +107,7 @@ def test_a_solve_that_does_not_converge_raises_on_request_and_says_why(srf):
 def test_stalled_is_not_said_far_from_a_solution(linear_features, method):
     # V2 is infinite; whatever becomes of it, "rtol is below what double precision allows" is not the reason.
     solution = solve(linear_features, method=method(max_steps=3000), **DEFAULT | {"alpha": 2.0, "reg": 0})
-    assert solution.residual > 1e-6
-    assert solution.result is not Result.STALLED
+    assert solution.result not in (Result.STALLED, Result.CONVERGED)
 
 
 def test_the_codes_produced_here_and_by_scans_are_all_there_are():
@@ -133,8 +132,9 @@ def test_damping_does_not_loosen_the_tolerance(magnet, srf, method, damping):
     for problem, point in ((magnet, {"J": 0.9, "h": 0.1}), (srf, DEFAULT)):
         solution = solve(problem, method=method(damping=damping, rtol=1e-7, quadrature_rtol=0.1), **point)
         assert solution.converged
-        assert undamped_residual(problem, solution, **point) <= 1e-7
-        assert solution.residual == undamped_residual(problem, solution, **point)
+        # Up to what rounding does to a residual of this size, which the verdict may forgive.
+        assert undamped_residual(problem, solution, **point) <= 1e-7 * (1 + 1e-6)
+        assert solution.residual == pytest.approx(undamped_residual(problem, solution, **point), rel=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -13,7 +13,9 @@ OWNERS = {
     "h5py": {"solvers/store.py"},
     "concurrent": {"solvers/scan.py"},
     "multiprocessing": set(),
-    "numba": {f"solvers/{name}.py" for name in ("batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature")},
+    "numba": {
+        f"solvers/{name}.py" for name in ("batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature")
+    },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
     "click": {"replica/cli.py"},

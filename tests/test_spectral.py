@@ -1,6 +1,7 @@
 """Spectral averages against the Marchenko-Pastur density itself, and their compiled twins against 60 digits."""
 
 import itertools
+from functools import partial
 
 import mpmath
 import numpy as np
@@ -56,7 +57,7 @@ def test_the_density_used_here_is_normalised_and_has_mean_one(ratio):
 def test_first_and_second_powers_agree_with_the_density_to_rounding(j, k, ratio):
     # No cancellation at any t: a relative bound, from t = 1e-8 to 1e8, at the hard edge too.
     for s in 10.0 ** np.arange(-8, 9, 2):
-        expected = dense(lambda y: y**j / (1 + s * y) ** k, ratio)
+        expected = dense(lambda y, s=s: y**j / (1 + s * y) ** k, ratio)
         got = value(rational_average(j, k, t, r), t=s, r=ratio)
         assert got == pytest.approx(expected, rel=2e-12), (s, got, expected)  # 1e-12 is the density's own rounding
 
@@ -64,12 +65,12 @@ def test_first_and_second_powers_agree_with_the_density_to_rounding(j, k, ratio)
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("j", range(4))
 def test_third_powers_agree_with_the_density(j, ratio):
-    # These follow by differentiation in t of the second powers, d/dt <x^(j-1)/(1 + t x)^2>, which falls like that average
-    # over t: relative to the result, digits are lost only where t x is large and the result falls faster.
+    # These follow by differentiation in t of the second powers, d/dt <x^(j-1)/(1 + t x)^2>, which falls like that
+    # average over t: relative to the result, digits are lost only where t x is large and the result falls faster.
     for s in 10.0 ** np.arange(-8, 9, 2):
-        expected = dense(lambda y: y**j / (1 + s * y) ** 3, ratio)
+        expected = dense(lambda y, s=s: y**j / (1 + s * y) ** 3, ratio)
         got = value(rational_average(j, 3, t, r), t=s, r=ratio)
-        second = dense(lambda y: y ** max(j - 1, 0) / (1 + s * y) ** 2, ratio) / (s if j else 1)
+        second = dense(lambda y, s=s: y ** max(j - 1, 0) / (1 + s * y) ** 2, ratio) / (s if j else 1)
         assert abs(got - expected) <= 1e-11 * expected + (1e-15 * second if s * ratio > 1 else 0), (s, got, expected)
 
 
@@ -108,7 +109,7 @@ def test_derivatives_of_the_transforms_agree_with_differences(transform, symbol)
     with mpmath.workdps(60):
         for s, ratio in itertools.product(["1e-6", "0.3", "7", "1e5"], ["0.1", "1", "2.5"]):
             s, ratio = mpmath.mpf(s), mpmath.mpf(ratio)
-            along = (lambda y: exact(y, ratio)) if symbol is t else (lambda y: exact(s, y))
+            along = partial(exact, ratio=ratio) if symbol is t else partial(exact, s)
             expected = mpmath.diff(along, s if symbol is t else ratio, h=mpmath.mpf(10) ** -25 * s)
             assert abs(slope(s, ratio) - expected) < 1e-15 * abs(expected)
 
