@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
 NAMES = ("test_error", "train_error", "V1", "V2", "q1", "q2", "m", "theta", "psi")
+STATE = ("V1", "V2", "q1", "q2", "theta", "psi", "m")
 
 # tanh student, sin teacher, alpha0 = 20, eta = 3, beta = 1, reg = 0.1, no noise, from an independent implementation.
 # alpha, test_error, V1, V2, q1, q2, m, theta, psi
@@ -54,6 +55,7 @@ def tabulate(
     noise: float,
     nodes: int = 96,
     inner: int = 200,
+    grid: tuple[Array, Array] | None = None,
 ) -> Table:
     """Spike parameters and channel averages of an odd activation after one gradient step.
 
@@ -66,8 +68,10 @@ def tabulate(
     nodes, inner : int
         Gauss-Hermite nodes over kappa, and over the Gaussian inside.  The poles of tanh slow convergence: with 32, 64,
         96 nodes the order parameters of `REFERENCE` are within 8e-7, 2e-9, 5e-12 (half a last digit).
+    grid : pair of ndarray, optional
+        Nodes and weights over kappa, instead of Gauss-Hermite: those of the kernel to be compared with.
     """
-    kappa, weights = _gauss_hermite(nodes)
+    kappa, weights = grid if grid is not None else _gauss_hermite(nodes)
     z, p = _gauss_hermite(inner)
     slope = p @ dsigma(z)
     variance = p @ (dsigma(z) - slope) ** 2
@@ -197,6 +201,58 @@ def solve(alpha, beta, reg, c, rows, out):
     out[2], out[3], out[4], out[5] = V1, V2, q1, q2
     out[6], out[7], out[8] = m, theta, psi
     return steps
+
+
+@njit("void(float64, float64, float64, float64, float64[:, ::1], float64[::1], float64[::1])",
+      nogil=True, cache=True, error_model="numpy")  # fmt: skip
+def update(alpha, beta, reg, c, rows, x, out):
+    """The undamped map of `STATE`: m at its exact value for the other order parameters, the rest by their overlaps."""
+    weight, a, b = rows[0], rows[1], rows[2]
+    mu0, kmu1, mu1 = rows[3], rows[4], rows[5]
+    h, h1, hh = rows[6], rows[7], rows[8]
+    n = weight.size
+    delta = alpha / beta
+    V1, V2, q1, q2, theta, psi = x[0], x[1], x[2], x[3], x[4], x[5]
+
+    V1h = V2h = S00 = S0k = Skk = H0 = Hk = H1 = 0.0
+    for i in range(n):
+        g = weight[i] / (1.0 + a[i] * V1 + b[i] * V2)
+        g0, gk = g * mu0[i], g * kmu1[i]
+        V1h += g * a[i]
+        V2h += g * b[i]
+        S00 += g0 * mu0[i]
+        S0k += g0 * kmu1[i]
+        Skk += gk * kmu1[i]
+        H0 += g0 * h[i]
+        Hk += gk * h[i]
+        H1 += g * mu1[i] * h1[i]
+    m = (H0 - S0k * theta) / S00 if S00 > 1e-24 else 0.0
+    thetah, psih = delta * (Hk - S0k * m - Skk * theta), delta * H1
+
+    Ra = Rb = 0.0
+    for i in range(n):
+        w = 1.0 / (1.0 + a[i] * V1 + b[i] * V2)
+        C = mu0[i] * m + kmu1[i] * theta
+        R = hh[i] - C * (2.0 * h[i] - C) - 2.0 * psi * mu1[i] * h1[i] + a[i] * q1 + b[i] * q2
+        R *= weight[i] * w * w
+        Ra += a[i] * R
+        Rb += b[i] * R
+    ell = reg + delta * V2h
+    T, X1, Y0, Y1, Y2 = _bulk(beta, c, ell, delta * V1h)
+    A0, B0 = delta * Ra + beta * psih * psih, delta * Rb + beta * c * thetah * thetah
+    scale = 1.0 / (ell * ell)
+    out[0], out[1] = c * X1 / ell, T / ell
+    out[2], out[3] = scale * c * (c * Y2 * A0 + Y1 * B0), scale * (c * Y1 * A0 + Y0 * B0)
+    out[4], out[5] = beta * c * T / ell * thetah, beta * c * X1 / ell * psih
+    out[6] = m
+
+
+@njit("void(float64[::1], float64[::1], float64[::1], float64, float64[:, ::1], float64[:, ::1], float64[:, ::1])",
+      nogil=True, cache=True, error_model="numpy")  # fmt: skip
+def update_many(alpha, beta, reg, c, rows, states, out):
+    """`update` at every point of equally long arrays."""
+    for i in range(alpha.size):
+        update(alpha[i], beta[i], reg[i], c, rows, states[i], out[i])
 
 
 @njit("int64(float64[::1], float64[::1], float64[::1], float64, float64[:, ::1], float64[:, ::1])",

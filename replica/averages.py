@@ -119,71 +119,59 @@ class GaussianAverage(Expr):
         )
 
     def marginalise(self) -> Any:
-        """Integrate out, exactly, every variable in which the integrand is a polynomial.
+        """Integrate out, exactly, what is polynomial in its variables.
 
-        The variable is Gaussian given the others, with a mean linear in them, so its conditional moments are
-        polynomials; no derivative of the rest of the integrand is needed, which is why a discontinuous teacher is
-        harmless.  What is left are averages that need quadrature.
+        A term polynomial in all its variables becomes a polynomial in covariances (Wick).  In a term that also contains
+        other functions, the polynomial variables are integrated out given the arguments of those functions: no
+        derivative falls on them, which is why a discontinuous teacher is harmless.  If that does not apply to any
+        variable of the whole integrand, the terms left over stay together as one average.
         """
-        for i, v in enumerate(self.variables):
-            if not self.f.is_polynomial(v):
-                continue
-            rest = [j for j in range(len(self.variables)) if j != i]
-            mean, variance = self._conditional(i, rest)
-            if mean is None:
-                continue
-            terms = [t.as_independent(v, as_Add=False) for t in _monomials(self.f, [v])]
-            reduced = sp.Add(*[c * _moment(sp.degree(m, v), mean, variance) for c, m in terms])
-            if not rest:
-                return reduced
-            return _marginalise_sum(
-                reduced, tuple(self.variables[j] for j in rest), self.covariance.extract(rest, rest)
-            )
-        # Nothing to integrate in the whole; pull out the terms where there is, and keep the rest as one average.
-        done, left = sp.S.Zero, sp.S.Zero
+        done, left = sp.S.Zero, []
         for term in _monomials(self.f, self.variables):
-            node = GaussianAverage(term, self.variables, self.covariance)
-            if not term.free_symbols & set(self.variables):
-                done += term
-            elif any(term.is_polynomial(v) for v in self.variables):
-                done += _marginalise_node(node)
+            reduced = self._integrate(term)
+            if reduced is None:
+                left.append(term)
             else:
-                left += term
-        return self if done == 0 else done + GaussianAverage(left, self.variables, self.covariance)
+                done += reduced
+        if len(left) == 1 or not any(self.f.is_polynomial(v) for v in self.variables):
+            left = [sp.Add(*left)] if done != 0 else [self.f]
+        return done + sp.Add(*[GaussianAverage(t, self.variables, self.covariance) for t in left])
 
-    def _conditional(self, i: int, rest: Sequence[int]) -> tuple[Any, Any]:
-        """Mean and variance of variable `i` given the variables `rest`; (None, None) if these are degenerate."""
+    def _integrate(self, term: Any) -> Any:
+        """Average of one term as far as it is polynomial; None if no variable can be integrated out."""
+        coefficient, monomial = term.as_independent(*self.variables, as_Add=False)
+        index = {u: i for i, u in enumerate(self.variables) if u in monomial.free_symbols}
+        powers = {u: sp.degree(monomial, u) for u in index if monomial.is_polynomial(u)}
+        inner, outer = [index[u] for u in powers], [i for u, i in index.items() if u not in powers]
         cov = self.covariance
-        linked = [j for j in rest if cov[i, j] != 0]
-        if not linked:
-            return sp.S.Zero, cov[i, i]
-        # The whole rest enters the regression unless it is independent of the linked part.
-        inner = cov.extract(list(rest), list(rest))
-        if inner.det() == 0:
-            return None, None
-        slope = cov.extract([i], list(rest)) * inner.inv()
-        mean = (slope * sp.Matrix([self.variables[j] for j in rest]))[0, 0]
-        return mean, cov[i, i] - (slope * cov.extract(list(rest), [i]))[0, 0]
+        if not outer:
+            return coefficient * _wick([i for u, i in index.items() for _ in range(powers[u])], cov)
+        outer_cov = cov.extract(outer, outer)
+        if not powers or outer_cov.det() == 0:
+            return None
+        opaque = monomial / sp.Mul(*[u**k for u, k in powers.items()])
+        slope = cov.extract(inner, outer) * outer_cov.inv()
+        rest_cov = cov.extract(inner, inner) - slope * cov.extract(outer, inner)
+        mean = slope * sp.Matrix([self.variables[i] for i in outer])
+        around = sp.symbols(f"e0:{len(inner)}", cls=sp.Dummy)
+        product = sp.expand(sp.Mul(*[(mean[k] + around[k]) ** n for k, n in enumerate(powers.values())]))
+        moments = sp.Add(
+            *[
+                c * _wick([k for k, n in enumerate(exponents) for _ in range(n)], rest_cov)
+                for exponents, c in sp.Poly(product, *around).terms()
+            ]
+        )
+        left = [self.variables[i] for i in outer]
+        parts = [GaussianAverage(t, left, outer_cov) for t in _monomials(opaque * moments, left)]
+        return coefficient * sp.Add(*parts)
 
 
-def _marginalise_sum(f: Any, variables: Any, covariance: Any) -> Any:
-    """Marginalise term by term: coefficients that differ are what separates order parameters from table entries."""
-    return sp.Add(*[_marginalise_node(GaussianAverage(t, variables, covariance)) for t in _monomials(f, variables)])
-
-
-def _marginalise_node(average: Any) -> Any:
-    """Marginalise what construction made of one term: a number, an average, or a factor times an average."""
-    return average.xreplace({node: node.marginalise() for node in outermost(average)})
-
-
-def _moment(k: Any, mean: Any, variance: Any) -> Any:
-    """E[v^k] of a Gaussian with this mean and variance."""
-    return sp.Add(
-        *[
-            sp.binomial(k, 2 * j) * sp.factorial2(2 * j - 1) * variance**j * mean ** (k - 2 * j)
-            for j in range(k // 2 + 1)
-        ]
-    )
+def _wick(indices: Sequence[int], cov: Any) -> Any:
+    """E of a product of centred Gaussians, by pairing (Isserlis)."""
+    if not indices:
+        return sp.S.One
+    first, rest = indices[0], indices[1:]
+    return sp.Add(*[cov[first, j] * _wick([*rest[:k], *rest[k + 1 :]], cov) for k, j in enumerate(rest)])
 
 
 def _monomials(f: Any, variables: Iterable[Any]) -> list[Any]:
@@ -232,5 +220,6 @@ def marginalise(expression: Any) -> Any:
         return expression
     if isinstance(expression, GaussianAverage):
         covariance = expression.covariance.applyfunc(marginalise)
-        return _marginalise_node(GaussianAverage(marginalise(expression.f), expression.variables, covariance))
+        inner = GaussianAverage(marginalise(expression.f), expression.variables, covariance)
+        return inner.xreplace({node: node.marginalise() for node in outermost(inner)})
     return expression.func(*[marginalise(a) for a in expression.args])

@@ -190,7 +190,8 @@ class _Compiler:
             out[sp.Symbol(f"_r{i}")] = self._lower(block.residual[i])
             for j in range(n):
                 out[sp.Symbol(f"_j{i}_{j}")] = self._lower(block.jacobian(i, j))
-        direct = {s: e for s, e in out.items() if e.has(GaussianAverage)}  # stationarity of free order parameters
+        # Stationarity of free order parameters shares the loop of the conjugates; what contains those comes after.
+        direct = {s: e for s, e in out.items() if e.has(GaussianAverage) and not e.free_symbols & set(self.hats)}
         self._evaluate(w, {**targets, **direct})
         self._evaluate(w, {s: e for s, e in out.items() if s not in direct})
         for i in range(n):
@@ -201,18 +202,23 @@ class _Compiler:
     def _observe(self) -> str:
         """Conjugates, observables, free entropy and constraints at a state."""
         w = FunctionWriter("observe", ["_x", "_p", "_table", "_out"])
-        lowered = {h: self._lower(self.saddle.hats[h]) for h in self.hats}
         declared = [self.model.symbol(o) for o in self.model.declared(Observable).values()]
         if set(declared) != set(self.observables):
             raise ModelError(f"{self.model.name}: observables() must give exactly {', '.join(map(str, declared))}")
-        for o in declared:
-            lowered[o] = self._lower(self.observables[o])
-        lowered[sp.Symbol("_potential")] = self._lower(self.free_entropy.potential)
-        self._evaluate(w, lowered)
-        rest = self.free_entropy.expression - self.free_entropy.potential
         constraints = self._constraints()
-        self._evaluate(w, {sp.Symbol(f"_constraint{k}"): self._lower(e) for k, e in enumerate(constraints.values())})
-        w.assign_all([("free_entropy", self._lower(rest) + sp.Symbol("_potential"))])
+        rest = self.free_entropy.expression - self.free_entropy.potential
+        values = {o: self._lower(self.observables[o]) for o in declared}
+        # What contains conjugates comes after them; the rest shares their loop.
+        late = {o: e for o, e in values.items() if e.free_symbols & set(self.hats)}
+        early = {h: self._lower(self.saddle.hats[h]) for h in self.hats}
+        early |= {o: e for o, e in values.items() if o not in late}
+        self._evaluate(w, {**early, sp.Symbol("_potential"): self._lower(self.free_entropy.potential)})
+        self._evaluate(w, late)
+        self._evaluate(
+            w,
+            {sp.Symbol(f"_constraint{k}"): self._lower(e) for k, e in enumerate(constraints.values())}
+            | {sp.Symbol("free_entropy"): self._lower(rest) + sp.Symbol("_potential")},
+        )
         names = [*map(str, self.hats), *map(str, declared), "free_entropy"]
         names += [f"_constraint{k}" for k in range(len(constraints))]
         for i, name in enumerate(names):

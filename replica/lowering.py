@@ -75,7 +75,7 @@ class Table:
 
     def tabulate(self, expression: Any) -> Any:
         """Replace the averages in a standardised expression that need parameters only by table entries."""
-        nodes = expression.atoms(GaussianAverage)
+        nodes = sorted(expression.atoms(GaussianAverage), key=sp.default_sort_key)  # table names must not depend on hashing
         found = {}
         allowed = self.parameters | set(self.scalars)
         for node in nodes:

@@ -48,7 +48,8 @@ class _Page:
         for p in model.declared(Parameter).values():
             default = "" if p.default is None else f", default {p.default:g}"
             yield self.row(p.name, f"{p.long_name}, in {_range(p)}{default}")
-        yield from self.heading("Options", 2)
+        if model.options:
+            yield from self.heading("Options", 2)
         for o in model.declared(Option).values():
             yield self.row(o.name, f"{o.long_name}; now {model.options[o.name]}; {_choices(o)}")
         yield from self.heading("Order parameters", 2)
@@ -117,5 +118,5 @@ class _Markdown(_Page):
     def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
         names = {**self.model.latex_names(), sp.Symbol("Phi", real=True): r"\Phi"}
         sides = [sp.latex(side, symbol_names=names) for side in (left, right)]
-        yield from ["", "$$", f"{sides[0]} = {sides[1]}" + (rf"\qquad\text{{({note})}}" if note else ""), "$$"]
+        yield from ["", "$$", f"{sides[0]} = {sides[1]}" + (rf"\qquad\text{{({note})}}" if note else ""), "$$", ""]
 

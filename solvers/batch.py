@@ -19,13 +19,15 @@ from numba import njit, types
 
 from .iteration import (
     CONVERGED, EPS, LEFT_DOMAIN, MAX_STEPS, NONFINITE, STALLED, anderson, contraction_of, damped, distance, newton,
-    outside, sweep, true_residual,
+    outside, scaled_distance, sweep, true_residual,
 )  # fmt: skip
 from .kernels import SIGNATURES, library_digest
 from .result import Result
 
 DAMPED, ANDERSON, NEWTON = 0, 1, 2
 QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
+#: Relative size of the Newton step at a solution from which on it is not determined at all.
+UNDETERMINED = 1e-2
 #: A constraint counts as violated below minus this (absolute).
 CONSTRAINT_TOLERANCE = 1e-10
 
@@ -120,7 +122,8 @@ def _solve_batch(
                 size = max(size, abs(o[k]))
             rounding = 64.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
             measures[i, 2] = max(distance(x, y, n), distance(o, o_near, n_out)) + rounding
-            if status == CONVERGED and residual > rtol:
+            # A Newton step as large as the solution itself: nothing pins the solution down (V = inf, say).
+            if status == CONVERGED and (residual > rtol or not scaled_distance(x, y, floor) < UNDETERMINED):
                 status = STALLED
             if status != CONVERGED:
                 break

@@ -306,15 +306,13 @@ def _log_step(x, r, j, indices, dx):
 
     Responses and variances are positive and range over many decades.  A map that is monotone and sub-homogeneous has
     elasticities d log F / d log x that sum to less than one, so this Newton step exists everywhere and does not wander.
-    nan if some F_i is not positive.
+    Needs x and F(x) positive.
     """
     n = indices.size
     a, pull = np.empty((n, n)), np.zeros(n)
     merit = 0.0
     for k in range(n):
         value = x[indices[k]] + r[k]
-        if not value > 0.0:
-            return np.nan
         for m in range(n):
             jacobian = j[k * n + m] + (1.0 if k == m else 0.0)
             a[k, m] = jacobian * x[indices[m]] / value - (1.0 if k == m else 0.0)
@@ -346,11 +344,15 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
         merit = 0.0
         for k in range(n):
             merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), floor[indices[k]]))
-        if positive:
+        logs = positive
+        for k in range(n):
+            logs = logs and x[indices[k]] > 0.0 and x[indices[k]] + r[k] > 0.0
+        if logs:
             merit = _log_step(x, r, j, indices, dx)
         size = 0.0
         for k in range(n):
-            size = max(size, abs(dx[k]) / (1.0 if positive else max(abs(x[indices[k]]), floor[indices[k]])))
+            move = x[indices[k]] * np.expm1(min(max(dx[k], -5.0), 5.0)) if logs else dx[k]
+            size = max(size, abs(move) / max(abs(x[indices[k]]), floor[indices[k]]))
         bad = not (np.isfinite(merit) and np.isfinite(size))
         if bad and step == 1:
             return NONFINITE, step
@@ -368,7 +370,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
         for k in range(n):
             i = indices[k]
             base[k], back[k] = x[i], r[k]
-            if positive:
+            if logs:
                 x[i] *= np.exp(min(max(dx[k], -5.0), 5.0))
                 continue
             x[i] += dx[k]

@@ -38,7 +38,8 @@ _MESSAGES = {
     "(reg = 0 at or below interpolation, say), so move off it",
     Result.LEFT_DOMAIN: "the point violates a bound or a physical constraint of the model; try another start, "
     "or method damped with larger damping",
-    Result.STALLED: "steps are at rounding level but the residual is above rtol; rtol is below what double precision allows here",
+    Result.STALLED: "no further progress is possible in double precision: rtol is below rounding here, or the parameters are "
+    "a singular limit that does not determine the solution",
     Result.QUADRATURE_UNRESOLVED: "converged, but doubling the quadrature nodes moves the solution by more than "
     "quadrature_rtol; raise max_nodes",
     Result.ERROR: "an exception was raised while computing this point; the log has the traceback",

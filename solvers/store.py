@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -99,9 +98,7 @@ class ScanFile:
     def __enter__(self) -> ScanFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -109,8 +106,7 @@ class ScanFile:
 
     def results(self) -> np.ndarray:
         """Codes of all points, int8, of the shape of the grid."""
-        codes: np.ndarray = self._file["result"][...]
-        return codes
+        return np.asarray(self._file["result"])
 
     def write(self, slab: tuple[slice, ...], arrays: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
         """Write one block of points, `result` last.
@@ -278,7 +274,9 @@ def _allocate(path: Path, plan: Plan, block: tuple[int, ...]) -> None:
         for name, length in lengths.items():
             add_dimension(file, name, np.arange(length), described(f"index {name}"))
         for q in quantities:
-            data = _filled(file, q.name, "f8", np.nan, grid.shape + q.shape, block + q.shape, grid.names + q.dims)
+            data = _filled(
+                file, q.name, "f8", np.nan, grid.shape + q.shape, block + q.shape, grid.names + _index_names(q)
+            )
             data.attrs.update(described(q.long_name, q.latex, q.units))
         for name, (dtype, fill, long_name) in DIAGNOSTICS.items():
             data = _filled(file, name, dtype, fill, grid.shape, block, grid.names)
@@ -298,10 +296,15 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _index_names(q: Quantity) -> tuple[str, ...]:
+    """Names of the index dimensions; xarray wants those of a matrix over one index twice to differ."""
+    return tuple(f"{name}_other" if name in q.dims[:i] else name for i, name in enumerate(q.dims))
+
+
 def _index_dimensions(quantities: Sequence[Quantity]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for q in quantities:
-        for name, length in zip(q.dims, q.shape, strict=True):
+        for name, length in zip(_index_names(q), q.shape, strict=True):
             if lengths.setdefault(name, length) != length:
                 raise StoreError(f"index {name} of {q.name} has length {length}, elsewhere {lengths[name]}")
     return lengths
@@ -363,10 +366,11 @@ def _reason(path: Path, error: OSError) -> str:
 
 def _check_writable(path: Path) -> None:
     folder = path.parent
-    if not folder.exists():
-        raise StoreError(f"cannot write {path}: the directory {folder} does not exist; create it first")
     if not folder.is_dir():
-        raise StoreError(f"cannot write {path}: {folder} is a file, not a directory; choose another path")
+        why = (
+            "is a file, not a directory; choose another path" if folder.exists() else "does not exist; create it first"
+        )
+        raise StoreError(f"cannot write {path}: {folder} {why}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreError(f"cannot write {path}: no permission to write in the directory {folder}; choose another path")
 

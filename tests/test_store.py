@@ -218,6 +218,14 @@ def test_names_that_collide_are_refused_before_the_file_exists(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_a_matrix_over_one_index_twice_has_two_dimensions(tmp_path):
+    m, q = PROBLEM.unknowns.quantities
+    problem = replace(PROBLEM, unknowns=Layout((m, replace(q, dims=("student", "student")))))
+    Scan(problem, GRID).run(tmp_path / "scan.h5")
+    with open_results(tmp_path / "scan.h5") as data:
+        assert data.q.dims[-2:] == ("student", "student_other")
+
+
 POINTS = {"alpha": [0.5, 1.0], "reg": [0.1, 0.1], "gain": [1.0, 1.0]}
 MEANS = {"test_error": np.array([0.7, 0.5]), "q": np.ones((2, 2, 2))}
 SEMS = {"test_error": np.array([0.01, 0.02]), "q": np.zeros((2, 2, 2))}
