@@ -95,9 +95,7 @@ class Cases:
         points = np.array([problem.point(FIXED | p) for p in grid])
         if tuple(problem.unknowns.component_names) != hand_written.STATE:
             raise RuntimeError(f"hand_written has the unknowns {hand_written.STATE}, the model another order")
-        packed = rule(METHOD.nodes)
-        table = np.zeros(1 + problem.table.scalars + (2 + problem.table.columns) * int(packed[0]))
-        entry_points(problem)["tabulate"](points[0], packed, table)
+        table = _table(problem, points[0], METHOD.nodes)
         own_table = hand_written.tabulate(
             np.tanh, lambda x: 1 - np.tanh(x) ** 2, np.sin, FIXED["alpha0"], FIXED["eta"], noise=0,
             grid=trapezoidal(METHOD.nodes),
@@ -135,6 +133,11 @@ class Cases:
             out,
         )
         _demand_none(failed, len(self.points), "Newton on the generated blocks")
+
+    def tables(self) -> None:
+        """The two tables that every certified point needs, or shares: n nodes and twice as many."""
+        for nodes in (METHOD.nodes, 2 * METHOD.nodes):
+            _table(self.problem, self.points[0], nodes)
 
     def certified(self) -> Batch:
         """What a scan does per point: solution, observables, residual, error, contraction, doubled nodes."""
@@ -176,6 +179,13 @@ class Cases:
         self.own_solve(solved)
         order = [hand_written.NAMES.index(n) for n in hand_written.STATE]
         return float(np.abs(ours / theirs - 1).max()), float(np.abs(self.states / solved[:, order] - 1).max())
+
+
+def _table(problem: Any, point: np.ndarray, nodes: int) -> np.ndarray:
+    packed = rule(nodes)
+    table = np.zeros(1 + problem.table.scalars + (2 + problem.table.columns) * int(packed[0]))
+    entry_points(problem)["tabulate"](point, packed, table)
+    return table
 
 
 def _demand_none(failed: int, points: int, what: str) -> None:

@@ -15,7 +15,7 @@ from cases import Cases
 
 @pytest.fixture(scope="module")
 def cases():
-    return Cases.make(regs=20)
+    return Cases.make()
 
 
 @pytest.fixture(scope="module")

@@ -214,10 +214,9 @@ def scan(config: str, output: str, workers: int | None, overwrite: bool) -> None
 
     settings = read_config(config)
     chosen = _model(settings.model, settings.options)
-    method = dict(settings.method)
-    task = Scan(
-        chosen, Grid(**settings.axes()), fixed=settings.parameters, method=make_method(str(method.pop("name", "newton")), **method)
-    )
+    tuning = dict(settings.method)
+    method = make_method(str(tuning.pop("name", "newton")), **tuning)
+    task = Scan(chosen, Grid(**settings.axes()), fixed=settings.parameters, method=method)
     wanted = settings.simulation
     experiments = (
         Experiments(chosen, task, wanted.size, wanted.repeats, wanted.seed, {**settings.axes(), **wanted.points})

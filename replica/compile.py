@@ -280,11 +280,11 @@ class _Compiler:
             kinks = features(self.model, node.f, variable(depth))
             groups.setdefault(tuple(sorted(kinks, key=str)), []).append(node)
         held: dict[Any, Any] = {}
-        for kinks, group in groups.items():
+        for shared, group in groups.items():
             rule = Rule("_zh", "_wh", "_zh.size")
-            if kinks:
+            if shared:
                 rule = Rule(f"_zi{depth}", f"_wi{depth}", f"_ni{depth}")
-                self._write_panels(w, kinks, rule)
+                self._write_panels(w, shared, rule)
             formulas = {n: substitute_formulas(self.model, n) for n in group}
             found = w.averages(
                 [a for f in formulas.values() for a in outermost(f)], depth, rule, guard=True, prologue=self._table_averages

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -123,13 +124,27 @@ def read_config(path: str | Path) -> ScanConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        text = " ".join(str(error).split())
-        twice = " (is a key, for instance an axis, given twice?)" if "overwrite" in text else ""
-        raise ConfigError(f"{path}: not valid TOML: {text}{twice}") from None
+        raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}{_line(path, str(error))}") from None
     try:
         return ScanConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error.errors()[0])}") from None
+        raise ConfigError(f"{path}: {_explain(_relevant(error.errors()))}") from None
+
+
+def _line(path: Path, message: str) -> str:
+    """The line a TOML error speaks of."""
+    found = re.search(r"at line (\d+)", message)
+    if not found:
+        return ""
+    line = path.read_text(encoding="utf-8", errors="replace").splitlines()[int(found.group(1)) - 1].strip()
+    return f": {line[:80]!r}" + (", a key given twice" if "overwrite" in message else "")
+
+
+def _relevant(errors: list[Any]) -> Any:
+    """Of the errors of all branches of a union, one of the branch the user meant."""
+    wrong_branch = [("list_type", dict), ("model_type", list), ("dict_type", list)]
+    meant = [e for e in errors if not any(e["type"] == t and isinstance(e["input"], kind) for t, kind in wrong_branch)]
+    return (meant or errors)[0]
 
 
 def _explain(problem: Any) -> str:

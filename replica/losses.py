@@ -13,7 +13,7 @@ References
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import sympy as sp
 
@@ -37,18 +37,18 @@ class Loss:
     def prox(self, y: Any, w: Any, width: Any) -> Any:
         """Minimiser z of ``loss(y, z) + (z - w)^2 / (2 width)``."""
         closed = self.closed_prox(y, w, width)
-        return _nodes(type(self))[1](y, w, width) if closed is None else closed
+        return _nodes(cast(Any, type(self)))[1](y, w, width) if closed is None else closed
 
     def moreau(self, y: Any, w: Any, width: Any) -> Any:
         """The minimum itself: the Moreau envelope."""
         closed = self.closed_prox(y, w, width)
         if closed is None:
-            return _nodes(type(self))[0](y, w, width)
+            return _nodes(cast(Any, type(self)))[0](y, w, width)
         return sp.factor(self(y, closed) + (closed - w) ** 2 / (2 * width))
 
 
 @cache
-def _nodes(loss_class: type[Loss]) -> tuple[Any, Any]:
+def _nodes(loss_class: Any) -> tuple[Any, Any]:
     """Symbolic envelope and prox of a loss without closed form, with their derivatives."""
     loss = loss_class()
     a, b = sp.symbols("a b", real=True)

@@ -168,7 +168,8 @@ class SpectralAverage(Expr):
 
     def _term(self, f: Any) -> Any:
         x = self.variable
-        numerator, poles = sp.S.One, {}
+        numerator = sp.S.One
+        poles: dict[Any, Any] = {}
         for factor in sp.Mul.make_args(f):
             base, power = factor.as_base_exp()
             if x not in factor.free_symbols:

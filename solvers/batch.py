@@ -18,15 +18,30 @@ import numpy as np
 from numba import njit, types
 
 from .iteration import (
-    CONVERGED, EPS, LEFT_DOMAIN, MAX_STEPS, NONFINITE, STALLED, anderson, contraction_of, damped, distance, newton,
-    outside, scaled_distance, sweep, true_residual,
+    CONVERGED,
+    EPS,
+    LEFT_DOMAIN,
+    MAX_STEPS,
+    NONFINITE,
+    STALLED,
+    anderson,
+    contraction_of,
+    damped,
+    distance,
+    newton,
+    outside,
+    scaled_distance,
+    sweep,
+    true_residual,
 )  # fmt: skip
 from .kernels import SIGNATURES, library_digest
 from .result import Result
 
 DAMPED, ANDERSON, NEWTON = 0, 1, 2
+#: Options of a method, in the order in which the driver gets them; 0 for those a method does not have.
+OPTIONS = ("rtol", "quadrature_rtol", "max_steps", "damping", "depth")
 QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
-#: Relative size of the Newton step at a solution from which on it is not determined at all.
+#: Size of the Newton step at a solution (relative, absolute below 1) from which on it is not determined at all.
 UNDETERMINED = 1e-2
 #: A constraint counts as violated below minus this (absolute).
 CONSTRAINT_TOLERANCE = 1e-10
@@ -70,7 +85,7 @@ def _solve_batch(
     levels = rule_offsets.size - 2
     tables = np.empty(table_offsets[-1])
     built = np.zeros(levels + 1, dtype=np.bool_)
-    r, j = np.empty(n), np.empty(n * n)
+    r, j, ones = np.empty(n), np.empty(n * n), np.ones(n)
     new, y, y_fine = np.empty(n), np.empty(n), np.empty(n)
     o, o_near, o_fine = np.empty(n_out + n_con), np.empty(n_out + n_con), np.empty(n_out + n_con)
     for i in range(points.shape[0]):
@@ -122,12 +137,15 @@ def _solve_batch(
                 size = max(size, abs(o[k]))
             rounding = 64.0 * EPS * size * (1.0 + (1.0 / (1.0 - contraction) if contraction < 1.0 else 0.0))
             measures[i, 2] = max(distance(x, y, n), distance(o, o_near, n_out)) + rounding
-            # A Newton step as large as the solution itself: nothing pins the solution down (V = inf, say).
-            if status == CONVERGED and (residual > rtol or not scaled_distance(x, y, floor) < UNDETERMINED):
+            if status == CONVERGED and residual > rtol:
                 status = STALLED
+            # A Newton step as large as the solution itself: nothing pins the solution down, it lies at infinity.
+            if status == CONVERGED and not scaled_distance(x, y, ones) < UNDETERMINED:
+                status = NONFINITE
+            if status == CONVERGED or status == LEFT_DOMAIN:
+                violated = outside(x, lower, upper)
             if status != CONVERGED:
                 break
-            violated = outside(x, lower, upper)
             for k in range(n_con):
                 if violated < 0 and o[n_out + k] < -CONSTRAINT_TOLERANCE:
                     violated = n + k

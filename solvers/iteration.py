@@ -14,6 +14,8 @@ from .result import Result
 
 #: Residuals below this fluctuate; above it, ten times the best one, or no better one for a while, means divergence.
 DIVERGED = 1e-3
+#: Newton steps cut short at a bound before the point counts as driven out.
+MAX_PRESSED = 50
 #: Growing overshoots in a row that make the damped iteration raise its damping.
 OVERSHOOTS = 4
 #: How often a diverging iteration may raise its damping.
@@ -187,8 +189,9 @@ def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
             return NONFINITE, step
         if residual <= rtol:
             return CONVERGED, step
-        since = 0 if residual < 0.99 * best else since + 1
-        best = min(best, residual)
+        since += 1
+        if residual < 0.99 * best:
+            best, since = residual, 0
         if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
             return CONVERGED, step
         moved, overshoots = False, False
@@ -253,21 +256,19 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
         residual = scaled_distance(x, new, floor)
         if not left and residual <= rtol:
             return CONVERGED, step
+        since += 1
         if left or not residual <= max(10.0 * best, DIVERGED) or (residual > DIVERGED and since >= PATIENCE):
-            since = 0
-            if raises == MAX_RAISES or best == np.inf:
-                return (LEFT_DOMAIN if left else NONFINITE if not np.isfinite(residual) else MAX_STEPS), step
-            x[:] = best_x
-            damping = 0.5 * (1.0 + damping)
-            raises += 1
-            kept, newest = 0, -1
-            update(x, p, table, new)
-        elif residual < best:
-            since = 0 if residual < 0.99 * best else since + 1
-            best = residual
+            if best == np.inf or (raises == MAX_RAISES and (left or not np.isfinite(residual))):
+                return (LEFT_DOMAIN if left else NONFINITE), step
+            if raises < MAX_RAISES:
+                x[:] = best_x
+                damping = 0.5 * (1.0 + damping)
+                raises += 1
+                kept, newest, since = 0, -1, 0
+                update(x, p, table, new)
+        elif residual < 0.99 * best:
+            best, since = residual, 0
             best_x[:] = x
-        else:
-            since += 1
         if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
             return CONVERGED, step
         if best < 1e-9 and since > 1000:
@@ -334,7 +335,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
     positive = True
     for k in range(n):
         positive = positive and lower[indices[k]] == 0.0 and upper[indices[k]] == np.inf and x[indices[k]] > 0.0
-    previous, halvings = np.inf, 0
+    previous, halvings, pressed = np.inf, 0, 0
     for step in range(1, max_steps + 1):
         fine = _newton_step(block, b, indices, x, p, table, r, j, dx)
         if linear:
@@ -364,6 +365,8 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
             if halvings > 4:
                 if bad and halvings > 5:
                     return NONFINITE, step
+                if outside(x, lower, upper) >= 0:
+                    return LEFT_DOMAIN, step
                 previous = np.inf
             continue
         previous, halvings = merit, 0
@@ -374,10 +377,11 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
                 x[i] *= np.exp(min(max(dx[k], -5.0), 5.0))
                 continue
             x[i] += dx[k]
-            if x[i] < lower[i]:
-                x[i] = 0.5 * (base[k] + lower[i])
-            if x[i] > upper[i]:
-                x[i] = 0.5 * (base[k] + upper[i])
+            if x[i] < lower[i] or x[i] > upper[i]:
+                pressed += 1
+                if pressed > MAX_PRESSED:
+                    return LEFT_DOMAIN, step
+                x[i] = 0.5 * (base[k] + (lower[i] if x[i] < lower[i] else upper[i]))
         # A Newton step this small leaves an error of its square.
         if size <= 1e-8:
             return CONVERGED, step

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -59,9 +60,9 @@ class Quantity:
     floor: float = 1e-3
 
     @property
-    def components(self) -> list[tuple[int, ...]]:
+    def components(self) -> list[tuple[Any, ...]]:
         """Indices of the independent components, in storage order."""
-        every = list(np.ndindex(*self.shape))
+        every: list[tuple[Any, ...]] = list(np.ndindex(*self.shape))
         return [i for i in every if not self.symmetric or i[0] <= i[1]]
 
     @property

@@ -157,7 +157,7 @@ def panels(features, x, w, nodes, weights):
         left, length = ordered[k], ordered[k + 1] - ordered[k]
         if length < 1e-14:
             continue
-        parts = int(math.ceil(length / PANEL_WIDTH))
+        parts = math.ceil(length / PANEL_WIDTH)
         half = 0.5 * length / parts
         for j in range(parts):
             middle = left + (2 * j + 1) * half

@@ -34,12 +34,11 @@ _MESSAGES = {
     Result.PENDING: "not computed yet; run the scan again to resume",
     Result.CONVERGED: "converged: residual of the undamped map, bounds and quadrature are within tolerance",
     Result.MAX_STEPS: "residual still above rtol after max_steps; raise max_steps, or try method newton or anderson",
-    Result.NONFINITE: "the map returned a number that is not finite; the parameters may be a singular limit "
+    Result.NONFINITE: "the map or its solution is not finite; the parameters may be a singular limit "
     "(reg = 0 at or below interpolation, say), so move off it",
     Result.LEFT_DOMAIN: "the point violates a bound or a physical constraint of the model; try another start, "
     "or method damped with larger damping",
-    Result.STALLED: "no further progress is possible in double precision: rtol is below rounding here, or the parameters are "
-    "a singular limit that does not determine the solution",
+    Result.STALLED: "steps are at rounding level but the residual is above rtol; rtol is below what double precision allows here",
     Result.QUADRATURE_UNRESOLVED: "converged, but doubling the quadrature nodes moves the solution by more than "
     "quadrature_rtol; raise max_nodes",
     Result.ERROR: "an exception was raised while computing this point; the log has the traceback",

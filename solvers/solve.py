@@ -95,8 +95,7 @@ def solve_points(
         problem.outputs.size,
         len(problem.constraints),
         _CODES[type(method)],
-        np.array([method.rtol, method.quadrature_rtol, method.max_steps,
-                  getattr(method, "damping", 0.0), getattr(method, "depth", 0)], dtype=float),  # fmt: skip
+        np.array([float(method.options().get(name, 0)) for name in driver.OPTIONS]),
         codes,
         measures,
         values,

@@ -167,7 +167,7 @@ def test_decimals_are_the_float64_and_integers_are_exact():
 def test_several_variables():
     x, y = sp.symbols("x y", real=True)
     assert parse_expression("x*tanh(y)", variables=("x", "y")) == x * sp.tanh(y)
-    with pytest.raises(ExpressionError, match="name 'z'.*numbers, x, y, pi"):
+    with pytest.raises(ExpressionError, match=r"name 'z'.*numbers, x, y, pi"):
         parse_expression("x + z", variables=("x", "y"))
 
 

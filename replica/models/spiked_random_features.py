@@ -10,7 +10,15 @@ import sympy as sp
 from ..averages import GaussianAverage, gaussian
 from ..free_entropy import FreeEntropy
 from ..model import (
-    ChoiceOption, Conjugate, Definition, FunctionOption, LossOption, Model, Observable, OrderParameter, Parameter,
+    ChoiceOption,
+    Conjugate,
+    Definition,
+    FunctionOption,
+    LossOption,
+    Model,
+    Observable,
+    OrderParameter,
+    Parameter,
 )  # fmt: skip
 from ..spectral import SpectralAverage
 from .simulations import train_two_layer
