@@ -237,8 +237,7 @@ class _Compiler:
     def _tabulate(self, needs_grid: bool) -> tuple[str, int]:
         """Parameter-only averages: scalars, then the grid, then columns over it."""
         w = FunctionWriter("tabulate", ["_p", "_rule", "_table"])
-        w.write("_zh, _wh = _quadrature.rule_part(_rule, 1)")
-        w.write("_x, _wx = _quadrature.rule_part(_rule, 2)")
+        self._write_rules(w)
         scalars = {k: substitute_formulas(self.model, e) for k, e in self.table.scalars.items()}
         batches = _batches(self.table.scalars)
         for batch in batches:
@@ -265,6 +264,15 @@ class _Compiler:
             f"{name} = _p[{i}]" for i, name in enumerate(self.model.declared(Parameter)) if name in w.used
         ]
         return w.text(front), len(kinks)
+
+    def _write_rules(self, w: FunctionWriter) -> None:
+        """Views of the packed rule (`solvers.quadrature.rule`): grid, inner Gauss-Hermite, Legendre."""
+        offset = "3"
+        for k, (nodes, weights) in enumerate([("_zg", "_wg"), ("_zh", "_wh"), ("_x", "_wx")]):
+            w.write(f"_n{k} = int(_rule[{k}])")
+            w.write(f"{nodes} = _rule[{offset} : {offset} + _n{k}]")
+            w.write(f"{weights} = _rule[{offset} + _n{k} : {offset} + 2 * _n{k}]")
+            offset += f" + 2 * _n{k}"
 
     def _table_batch(self, w: FunctionWriter, targets: Mapping[str, Any], depth: int) -> None:
         """Entries that do not need each other; averages with the same kinks share a loop."""
@@ -311,7 +319,6 @@ class _Compiler:
         if kinks:
             self._write_panels(w, kinks, Rule("_zg", "_wg", "_n"))
         else:
-            w.write("_zg, _wg = _quadrature.rule_part(_rule, 0)")
             w.write("_n = _zg.size")
         w.write("_table[0] = _n")
         w.write(f"_capacity = (_table.size - {1 + len(self.table.scalars)}) // {2 + len(self.table.columns)}")

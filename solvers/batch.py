@@ -14,6 +14,8 @@ Kernels come in as first-class functions of fixed signature, so this is compiled
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numba import njit, types
 
@@ -23,21 +25,19 @@ from .iteration import (
     LEFT_DOMAIN,
     MAX_STEPS,
     NONFINITE,
+    RUNNERS,
     STALLED,
-    anderson,
     contraction_of,
-    damped,
+    copy,
     distance,
-    newton,
     outside,
     scaled_distance,
     sweep,
     true_residual,
-)  # fmt: skip
+)
 from .kernels import SIGNATURES, library_digest
 from .result import Result
 
-DAMPED, ANDERSON, NEWTON = 0, 1, 2
 #: Options of a method, in the order in which the driver gets them; 0 for those a method does not have.
 OPTIONS = ("rtol", "quadrature_rtol", "max_steps", "damping", "depth")
 QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
@@ -50,7 +50,11 @@ _i8 = types.int64
 _ints, _flags, _floats = types.int64[::1], types.boolean[::1], types.float64[::1]
 _kernels = [types.FunctionType(SIGNATURES[k]) for k in ("tabulate", "update", "block", "observe")]
 _packed_rules = types.Array(types.float64, 1, "C", readonly=True)
+METHOD_SIGNATURE = types.UniTuple(types.int64, 2)(
+    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 9
+)
 BATCH_SIGNATURE = types.void(
+    types.FunctionType(METHOD_SIGNATURE),
     *_kernels,
     types.float64[:, ::1],  # points
     _floats,  # start
@@ -67,7 +71,6 @@ BATCH_SIGNATURE = types.void(
     _floats,  # floor: size below which a residual is absolute
     _i8,  # number of outputs
     _i8,  # number of constraints
-    _i8,  # method
     _floats,  # rtol, quadrature_rtol, max_steps, damping, depth
     types.int64[:, ::1],  # out: result, steps, level, violated
     types.float64[:, ::1],  # out: residual, contraction, error, quadrature_error
@@ -76,26 +79,30 @@ BATCH_SIGNATURE = types.void(
 
 
 def _solve_batch(
-    tabulate, update, block, observe, points, start, rules, rule_offsets, table_offsets, table_mask, offsets, members,
-    linear, is_free, lower, upper, floor, n_out, n_con, method, options, codes, measures, values,
+    method, tabulate, update, block, observe, points, start, rules, rule_offsets, table_offsets, table_mask, offsets, members,
+    linear, is_free, lower, upper, floor, n_out, n_con, options, codes, measures, values,
 ):  # fmt: skip
     """Solve every row of `points` from the same start, independently of each other."""
     n = start.size
-    rtol, quadrature_rtol, max_steps = options[0], options[1], int(options[2])
+    rtol, quadrature_rtol = options[0], options[1]
     levels = rule_offsets.size - 2
     tables = np.empty(table_offsets[-1])
     built = np.zeros(levels + 1, dtype=np.bool_)
-    r, j, ones = np.empty(n), np.empty(n * n), np.ones(n)
+    r, j, ones, x = np.empty(n), np.empty(n * n), np.empty(n), np.empty(n)
+    for k in range(n):
+        ones[k] = 1.0
     new, y, y_fine = np.empty(n), np.empty(n), np.empty(n)
     o, o_near, o_fine = np.empty(n_out + n_con), np.empty(n_out + n_con), np.empty(n_out + n_con)
     for i in range(points.shape[0]):
         p = points[i]
         for k in range(p.size):
             if i > 0 and table_mask[k] and p[k] != points[i - 1, k]:
-                built[:] = False
-        x = start.copy()
+                for level in range(levels + 1):
+                    built[level] = False
+        copy(x, start)
         status, steps, violated, level = MAX_STEPS, 0, -1, 0
-        measures[i, :] = np.nan
+        for k in range(4):
+            measures[i, k] = np.nan
         for level in range(levels):
             for k in range(level, level + 2):
                 if not built[k]:
@@ -105,16 +112,9 @@ def _solve_batch(
                     built[k] = True
             table = tables[table_offsets[level] : table_offsets[level + 1]]
             fine = tables[table_offsets[level + 1] : table_offsets[level + 2]]
-            if method == DAMPED:
-                status, used = damped(update, x, p, table, lower, upper, floor, options[3], rtol, max_steps)
-            elif method == ANDERSON:
-                status, used = anderson(
-                    update, x, p, table, lower, upper, floor, options[3], int(options[4]), rtol, max_steps
-                )
-            else:
-                status, used = newton(
-                    update, block, offsets, members, linear, x, p, table, lower, upper, floor, rtol, max_steps, r, j
-                )
+            status, used = method(
+                update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+            )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method
             residual = true_residual(update, x, p, table, floor, new)
@@ -171,14 +171,17 @@ def _solve_batch(
             values[i, n + k] = o[k]
 
 
-_compiled = None
+@cache
+def _compiled(name):
+    """A driver, compiled or fetched from disk on first use, so that importing stays quick and unused methods cost nothing.
+
+    The name keys Numba's cache, which does not notice a changed callee by itself.
+    """
+    function, signature = (_solve_batch, BATCH_SIGNATURE) if name == "batch" else (RUNNERS[name], METHOD_SIGNATURE)
+    function.__qualname__ = f"{name}_{library_digest('batch', 'iteration', 'linear', 'result')}"
+    return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
 
 
-def solve_batch(*arguments):
-    """The compiled batch driver; compiled (or fetched) on first use, so that importing stays quick."""
-    global _compiled
-    if _compiled is None:
-        # The name keys Numba's cache, which does not notice a changed callee by itself.
-        _solve_batch.__qualname__ = f"solve_batch_{library_digest('batch', 'iteration', 'linear', 'result')}"
-        _compiled = njit(BATCH_SIGNATURE, cache=True, nogil=True, error_model="numpy")(_solve_batch)
-    _compiled(*arguments)
+def solve_batch(method, *arguments):
+    """Run the batch driver with a method, by name."""
+    _compiled("batch")(_compiled(method), *arguments)

@@ -55,7 +55,8 @@ def rounding_of(update, x, p, table, noise):
     n = x.size
     here, there, nudged = np.empty(n), np.empty(n), np.empty(n)
     update(x, p, table, here)
-    noise[:] = 0.0
+    for i in range(n):
+        noise[i] = 0.0
     for k in range(2):
         for i in range(n):
             nudged[i] = x[i] * (1.0 + (2.0 * EPS if (i + k) % 2 else -2.0 * EPS))
@@ -77,6 +78,13 @@ def true_residual(update, x, p, table, floor, new):
             return np.nan
         worst = max(worst, max(d - noise[i], 0.0) / max(abs(x[i]), floor[i]))
     return worst
+
+
+@_jit
+def copy(target, source):
+    """target <- source, elementwise."""
+    for i in range(source.size):
+        target[i] = source[i]
 
 
 @_jit
@@ -119,7 +127,7 @@ def _newton_step(block, b, indices, x, p, table, r, j, dx):
 @_jit
 def sweep(block, offsets, members, x, p, table, r, j, y):
     """One Newton step per block in order, from x into y; returns whether y is finite."""
-    y[:] = x
+    copy(y, x)
     dx = np.empty(x.size)
     fine = True
     for b in range(offsets.size - 1):
@@ -205,7 +213,8 @@ def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
         if overshoots and residual > DIVERGED and raises < MAX_RAISES:
             damping = 0.5 * (1.0 + damping)
             raises += 1
-            count[:] = 0
+            for i in range(n):
+                count[i] = 0
         if outside(x, lower, upper) >= 0:
             return LEFT_DOMAIN, step
         if not moved or (best < 1e-9 and since > 1000):
@@ -231,7 +240,8 @@ def _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale):
                 s += f_steps[row, i] * f_steps[other, i] / scale[i] ** 2
             gram[a, b] = s
     solve_small(gram, right, np.zeros(kept))
-    out = trial.copy()
+    out = np.empty(n)
+    copy(out, trial)
     for a in range(kept):
         row = (newest - a) % depth
         for i in range(n):
@@ -247,7 +257,9 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
     a while, or a state out of bounds restarts from the best state without history, the weight of the new value halved.
     """
     n = x.size
-    new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), x.copy()
+    new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    trial = np.empty(n)
+    copy(best_x, x)
     x_steps, f_steps, scale = np.zeros((depth, n)), np.zeros((depth, n)), np.empty(n)
     kept, newest, best, since, raises = 0, -1, np.inf, 0, 0
     for step in range(1, max_steps + 1):
@@ -261,14 +273,14 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
             if best == np.inf or (raises == MAX_RAISES and (left or not np.isfinite(residual))):
                 return (LEFT_DOMAIN if left else NONFINITE), step
             if raises < MAX_RAISES:
-                x[:] = best_x
+                copy(x, best_x)
                 damping = 0.5 * (1.0 + damping)
                 raises += 1
                 kept, newest, since = 0, -1, 0
                 update(x, p, table, new)
         elif residual < 0.99 * best:
             best, since = residual, 0
-            best_x[:] = x
+            copy(best_x, x)
         if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
             return CONVERGED, step
         if best < 1e-9 and since > 1000:
@@ -281,16 +293,17 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
                 x_steps[newest % depth, i] = x[i] - old_x[i]
                 f_steps[newest % depth, i] = f[i] - old_f[i]
             kept = min(kept + 1, depth)
-        old_x[:] = x
-        old_f[:] = f
-        trial = x + (1.0 - damping) * f
+        copy(old_x, x)
+        copy(old_f, f)
+        for i in range(n):
+            trial[i] = x[i] + (1.0 - damping) * f[i]
         if kept > 0:
             better = _accelerated(trial, x_steps, f_steps, kept, newest, f, damping, scale)
             safe = outside(better, lower, upper) < 0
             for i in range(n):
                 safe = safe and np.isfinite(better[i])
             if safe:
-                trial = better
+                copy(trial, better)
         newest += 1
         moved = False
         for i in range(n):
@@ -412,3 +425,28 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
         if steps >= max_steps:
             return MAX_STEPS, steps
         previous = residual
+
+
+def _run_damped(
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+):
+    return damped(update, x, p, table, lower, upper, floor, options[3], options[0], int(options[2]))
+
+
+def _run_anderson(
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+):
+    depth, max_steps = int(options[4]), int(options[2])
+    return anderson(update, x, p, table, lower, upper, floor, options[3], depth, options[0], max_steps)
+
+
+def _run_newton(
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+):
+    return newton(
+        update, block, offsets, members, linear, x, p, table, lower, upper, floor, options[0], int(options[2]), r, j
+    )
+
+
+#: Drivers by method name, all of one signature; see `OPTIONS` in `batch` for the order of the options.
+RUNNERS = {"damped": _run_damped, "anderson": _run_anderson, "newton": _run_newton}

@@ -1,4 +1,7 @@
-"""Small dense linear algebra for drivers: jitted, allocation-light, no LAPACK."""
+"""Small dense linear algebra for drivers: jitted, no LAPACK.
+
+Loops are written out here and in `iteration`: array expressions and slice assignments take seconds to compile.
+"""
 
 import numpy as np
 from numba import njit
@@ -22,10 +25,12 @@ def solve_small(a, b, pull):
     is no solution to report.
     """
     n = b.size
-    where = np.arange(n)
+    where = np.empty(n, dtype=np.int64)
     rank = 0
-    scale = np.ones(n)
+    scale = np.empty(n)
     for j in range(n):
+        where[j] = j
+        scale[j] = 1.0
         largest = 0.0
         for i in range(n):
             largest = max(largest, abs(a[i, j]))
@@ -48,7 +53,8 @@ def solve_small(a, b, pull):
                 if abs(a[i, j]) > pivot:
                     pivot, row, column = abs(a[i, j]), i, j
                 elif np.isnan(a[i, j]):
-                    b[:] = np.nan
+                    for m in range(n):
+                        b[m] = np.nan
                     return 0
         if pivot <= 8.0 * n * 2.2e-16:
             break
@@ -86,7 +92,10 @@ def solve_small(a, b, pull):
 def spectral_radius(a):
     """Spectral radius of a small matrix from norms of its powers: ``|a^64|^(1/64)``, at most 4 % high for n <= 10."""
     n = a.shape[0]
-    power = a.copy()
+    power, scaled = np.empty((n, n)), np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            power[i, j] = a[i, j]
     log_norm = 0.0
     for k in range(7):
         norm = 0.0
@@ -100,7 +109,9 @@ def spectral_radius(a):
         log_norm = 2.0 * log_norm + np.log(norm) if k else np.log(norm)
         if k == 6:
             break
-        scaled = power / norm
+        for i in range(n):
+            for j in range(n):
+                scaled[i, j] = power[i, j] / norm
         for i in range(n):
             for j in range(n):
                 s = 0.0

@@ -115,16 +115,6 @@ def panel_capacity(features: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def rule_part(packed, part):
-    """Nodes and weights of one part of a packed rule: 0 grid, 1 inner, 2 Legendre."""
-    start = 3
-    for k in range(part):
-        start += 2 * int(packed[k])
-    n = int(packed[part])
-    return packed[start : start + n], packed[start + n : start + 2 * n]
-
-
-@njit(cache=True, error_model="numpy")
 def panels(features, x, w, nodes, weights):
     """Composite Gauss-Legendre rule for E[f(z)] with panel edges on the features; returns the number of nodes.
 

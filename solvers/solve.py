@@ -10,13 +10,10 @@ import numpy as np
 
 from . import batch as driver
 from .kernels import entry_points
-from .methods import Anderson, DampedIteration, Method, Newton
+from .methods import Method, Newton
 from .problem import FixedPointProblem, ParameterError, as_problem
 from .quadrature import grid_capacity, rule
 from .result import ConvergenceError, Result, Solution
-
-_CODES = {DampedIteration: driver.DAMPED, Anderson: driver.ANDERSON, Newton: driver.NEWTON}
-
 
 @dataclass
 class Batch:
@@ -75,6 +72,7 @@ def solve_points(
     measures = np.empty((n_points, 4))
     values = np.empty((n_points, problem.values.size))
     driver.solve_batch(
+        method.name,
         entries["tabulate"],
         entries["update"],
         entries["block"],
@@ -94,7 +92,6 @@ def solve_points(
         problem.unknowns.broadcast("floor"),
         problem.outputs.size,
         len(problem.constraints),
-        _CODES[type(method)],
         np.array([float(method.options().get(name, 0)) for name in driver.OPTIONS]),
         codes,
         measures,

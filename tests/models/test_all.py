@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from by_hand import ByHand
 
 from replica.activations import NAMED
 from replica.models import MODELS
 from solvers import Anderson, DampedIteration, Newton, Result, solve_points
-from solvers.kernels import entry_points
-from solvers.quadrature import grid_capacity, rule
 
 POINTS = 12  # per pair of functions: 17 pairs, so 204 points of srf
 ANY = 20261123
@@ -72,7 +71,6 @@ def test_three_methods_converge_to_the_same_solution(case):
 def test_free_entropy_is_stationary_at_the_fixed_point(case):
     """Fourth-order differences of the compiled free entropy in every order parameter and conjugate."""
     model, problem, points, batch = case
-    entropy, tabulate = (entry_points(problem)[k] for k in ("entropy", "tabulate"))
     n_x, n_hat = problem.unknowns.size, len(model.couplings)
     names = list(problem.values.component_names[: n_x + n_hat])
     partner = {}
@@ -80,17 +78,9 @@ def test_free_entropy_is_stationary_at_the_fixed_point(case):
         i, j = names.index(_flat(x, names)), names.index(_flat(h, names))
         partner[i], partner[j] = (j, float(c)), (i, float(c))
     for p, values, nodes in zip(points, batch.values, batch.nodes, strict=True):
-        shape = problem.table
-        capacity = grid_capacity(int(nodes), shape.features) if shape.grid else 0
-        table = np.empty(1 + shape.scalars + (2 + shape.columns) * capacity)
-        tabulate(p, rule(int(nodes)), table)
+        named = dict(zip([q.name for q in problem.parameters], p, strict=True))
+        phi = ByHand.at(problem, int(nodes), **named).entropy
         y = values[: n_x + n_hat]
-
-        def phi(state, p=p, table=table):
-            out = np.empty(1)
-            entropy(state, p, table, out)
-            return out[0]
-
         size = abs(phi(y)) + sum(abs(c * y[k] * y[i]) for k, (i, c) in partner.items())
         for k in range(n_x + n_hat):
             if y[k] == 0:  # an overlap that vanishes by symmetry has no scale to difference on
