@@ -27,7 +27,6 @@ from .iteration import (
     NONFINITE,
     RUNNERS,
     STALLED,
-    contraction_of,
     copy,
     distance,
     outside,
@@ -117,7 +116,7 @@ def _solve_batch(
             )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method
-            residual = true_residual(update, x, p, table, floor, new)
+            residual = true_residual(update, x, p, table, floor, rtol, new)
             observe(x, p, table, o)
             for k in range(n_out + n_con):
                 if not np.isfinite(o[k]):
@@ -126,9 +125,8 @@ def _solve_batch(
             if not np.isfinite(residual):
                 status = NONFINITE
                 break
-            contraction = contraction_of(block, offsets, members, is_free, x, p, table, r, j)
+            contraction = sweep(block, offsets, members, is_free, x, p, table, r, j, y)
             measures[i, 1] = contraction
-            sweep(block, offsets, members, x, p, table, r, j, y)
             observe(y, p, table, o_near)
             size = 1.0
             for k in range(n):
@@ -152,7 +150,7 @@ def _solve_batch(
             if violated >= 0:
                 status = LEFT_DOMAIN
                 break
-            sweep(block, offsets, members, x, p, fine, r, j, y_fine)
+            sweep(block, offsets, members, is_free, x, p, fine, r, j, y_fine)
             observe(y_fine, p, fine, o_fine)
             moved = max(distance(y, y_fine, n), distance(o_near, o_fine, n_out))
             relative = 0.0

@@ -66,17 +66,21 @@ def rounding_of(update, x, p, table, noise):
 
 
 @_jit
-def true_residual(update, x, p, table, floor, new):
-    """Residual of the undamped map beyond its rounding; F(x) is left in `new`."""
+def true_residual(update, x, p, table, floor, rtol, new):
+    """Residual of the undamped map; F(x) is left in `new`.
+
+    If it is above rtol, what rounding does to F (see `rounding_of`) is subtracted from every component first.
+    """
+    update(x, p, table, new)
+    worst = scaled_distance(x, new, floor)
+    if worst <= rtol or not np.isfinite(worst):
+        return worst
     noise = np.empty_like(x)
     rounding_of(update, x, p, table, noise)
-    update(x, p, table, new)
     worst = 0.0
     for i in range(x.size):
-        d = abs(new[i] - x[i])
-        if not np.isfinite(d):
-            return np.nan
-        worst = max(worst, max(d - noise[i], 0.0) / max(abs(x[i]), floor[i]))
+        beyond = max(abs(new[i] - x[i]) - noise[i], 0.0)
+        worst = max(worst, beyond / max(min(abs(x[i]), abs(new[i])), floor[i]))
     return worst
 
 
@@ -125,59 +129,54 @@ def _newton_step(block, b, indices, x, p, table, r, j, dx):
 
 
 @_jit
-def sweep(block, offsets, members, x, p, table, r, j, y):
-    """One Newton step per block in order, from x into y; returns whether y is finite."""
+def sweep(block, offsets, members, is_free, x, p, table, r, j, y):
+    """One Newton step per block in order, from x into y.
+
+    Returns the spectral radius of the undamped map there: the largest over its blocks, free order parameters eliminated.
+    """
     copy(y, x)
     dx = np.empty(x.size)
-    fine = True
-    for b in range(offsets.size - 1):
-        indices = members[offsets[b] : offsets[b + 1]]
-        fine = _newton_step(block, b, indices, y, p, table, r, j, dx) and fine
-        for k in range(indices.size):
-            y[indices[k]] += dx[k]
-    return fine
-
-
-@_jit
-def contraction_of(block, offsets, members, is_free, x, p, table, r, j):
-    """Spectral radius of the undamped map at x: the largest over its blocks, free order parameters eliminated."""
     worst = 0.0
     for b in range(offsets.size - 1):
         indices = members[offsets[b] : offsets[b + 1]]
-        n = indices.size
-        block(b, x, p, table, r, j)
-        tied = np.empty(n, dtype=np.int64)
-        free = np.empty(n, dtype=np.int64)
-        n_tied, n_free = 0, 0
-        for k in range(n):
-            if is_free[indices[k]]:
-                free[n_free] = k
-                n_free += 1
-            else:
-                tied[n_tied] = k
-                n_tied += 1
-        if n_tied == 0:
-            continue
-        a = np.empty((n_tied, n_tied))
-        for k in range(n_tied):
-            for m in range(n_tied):
-                a[k, m] = j[tied[k] * n + tied[m]]
-            a[k, k] += 1.0
-        for m in range(n_tied):
-            if n_free == 0:
-                break
-            inner = np.empty((n_free, n_free))
-            column = np.empty(n_free)
-            for k in range(n_free):
-                column[k] = j[free[k] * n + tied[m]]
-                for q in range(n_free):
-                    inner[k, q] = j[free[k] * n + free[q]]
-            solve_small(inner, column, np.zeros(n_free))
-            for k in range(n_tied):
-                for q in range(n_free):
-                    a[k, m] -= j[tied[k] * n + free[q]] * column[q]
-        worst = max(worst, spectral_radius(a))
+        _newton_step(block, b, indices, y, p, table, r, j, dx)
+        worst = max(worst, _block_radius(indices, is_free, j))
+        for k in range(indices.size):
+            y[indices[k]] += dx[k]
     return worst
+
+
+@_jit
+def _block_radius(indices, is_free, j):
+    """Spectral radius of one block of the map, from the Jacobian of its residual."""
+    n = indices.size
+    tied, free = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    n_tied, n_free = 0, 0
+    for k in range(n):
+        if is_free[indices[k]]:
+            free[n_free] = k
+            n_free += 1
+        else:
+            tied[n_tied] = k
+            n_tied += 1
+    a = np.empty((n_tied, n_tied))
+    for k in range(n_tied):
+        for m in range(n_tied):
+            a[k, m] = j[tied[k] * n + tied[m]]
+        a[k, k] += 1.0
+    for m in range(n_tied):
+        if n_free == 0:
+            break
+        inner, column, zero = np.empty((n_free, n_free)), np.empty(n_free), np.zeros(n_free)
+        for k in range(n_free):
+            column[k] = j[free[k] * n + tied[m]]
+            for q in range(n_free):
+                inner[k, q] = j[free[k] * n + free[q]]
+        solve_small(inner, column, zero)
+        for k in range(n_tied):
+            for q in range(n_free):
+                a[k, m] -= j[tied[k] * n + free[q]] * column[q]
+    return spectral_radius(a)
 
 
 @_jit
@@ -200,7 +199,7 @@ def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
         since += 1
         if residual < 0.99 * best:
             best, since = residual, 0
-        if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
+        if since == PATIENCE and true_residual(update, x, p, table, floor, rtol, new) <= rtol:
             return CONVERGED, step
         moved, overshoots = False, False
         for i in range(n):
@@ -281,7 +280,7 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
         elif residual < 0.99 * best:
             best, since = residual, 0
             copy(best_x, x)
-        if since == PATIENCE and true_residual(update, x, p, table, floor, new) <= rtol:
+        if since == PATIENCE and true_residual(update, x, p, table, floor, rtol, new) <= rtol:
             return CONVERGED, step
         if best < 1e-9 and since > 1000:
             return STALLED, step
@@ -415,7 +414,7 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
             steps += used
             if status != CONVERGED:
                 return status, steps
-        residual = true_residual(update, x, p, table, floor, new)
+        residual = true_residual(update, x, p, table, floor, rtol, new)
         if not np.isfinite(residual):
             return NONFINITE, steps
         if residual <= rtol:

@@ -15,6 +15,7 @@ from .problem import FixedPointProblem, ParameterError, as_problem
 from .quadrature import grid_capacity, rule
 from .result import ConvergenceError, Result, Solution
 
+
 @dataclass
 class Batch:
     """Outcome of many independent points; arrays over points (see `Solution` for the meaning of each).
