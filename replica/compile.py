@@ -161,6 +161,9 @@ class _Compiler:
             targets[sp.Symbol(f"_b{i}")] = self._lower(-e.xreplace(zero))
         self._evaluate(w, targets)
         n = len(free)
+        if n == 1:
+            w.write(f"{free[0]} = _linear.divide(_b0, _a0_0)")
+            return
         w.write(f"_a = np.empty(({n}, {n}))")
         w.write(f"_b = np.empty({n})")
         for i in range(n):

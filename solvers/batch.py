@@ -27,6 +27,7 @@ from .iteration import (
     NONFINITE,
     RUNNERS,
     STALLED,
+    WORK_ROWS,
     copy,
     distance,
     outside,
@@ -49,8 +50,9 @@ _i8 = types.int64
 _ints, _flags, _floats = types.int64[::1], types.boolean[::1], types.float64[::1]
 _kernels = [types.FunctionType(SIGNATURES[k]) for k in ("tabulate", "update", "block", "observe")]
 _packed_rules = types.Array(types.float64, 1, "C", readonly=True)
+_work = types.Tuple([types.float64[:, ::1], types.float64[:, ::1], _ints])
 METHOD_SIGNATURE = types.UniTuple(types.int64, 2)(
-    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 9
+    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 9, _work
 )
 BATCH_SIGNATURE = types.void(
     types.FunctionType(METHOD_SIGNATURE),
@@ -88,6 +90,7 @@ def _solve_batch(
     tables = np.empty(table_offsets[-1])
     built = np.zeros(levels + 1, dtype=np.bool_)
     r, j, ones, x = np.empty(n), np.empty(n * n), np.empty(n), np.empty(n)
+    work = (np.empty((n, n)), np.empty((WORK_ROWS, n)), np.empty(n, dtype=np.int64))
     for k in range(n):
         ones[k] = 1.0
     new, y, y_fine = np.empty(n), np.empty(n), np.empty(n)
@@ -112,7 +115,7 @@ def _solve_batch(
             table = tables[table_offsets[level] : table_offsets[level + 1]]
             fine = tables[table_offsets[level + 1] : table_offsets[level + 2]]
             status, used = method(
-                update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+                update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
             )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method
@@ -125,7 +128,7 @@ def _solve_batch(
             if not np.isfinite(residual):
                 status = NONFINITE
                 break
-            contraction = sweep(block, offsets, members, is_free, x, p, table, r, j, y)
+            contraction = sweep(block, offsets, members, is_free, x, p, table, r, j, y, work)
             measures[i, 1] = contraction
             observe(y, p, table, o_near)
             size = 1.0
@@ -150,7 +153,7 @@ def _solve_batch(
             if violated >= 0:
                 status = LEFT_DOMAIN
                 break
-            sweep(block, offsets, members, is_free, x, p, fine, r, j, y_fine)
+            sweep(block, offsets, members, is_free, x, p, fine, r, j, y_fine, work)
             observe(y_fine, p, fine, o_fine)
             moved = max(distance(y, y_fine, n), distance(o_near, o_fine, n_out))
             relative = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .linear import solve_small, spectral_radius
+from .linear import eliminate, solve_small, spectral_radius
 from .result import Result
 
 #: Residuals below this fluctuate; above it, ten times the best one, or no better one for a while, means divergence.
@@ -26,6 +26,9 @@ EPS = float(np.finfo(float).eps)
 
 CONVERGED, MAX_STEPS, NONFINITE = Result.CONVERGED.value, Result.MAX_STEPS.value, Result.NONFINITE.value
 LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
+
+# Work space of the Newton methods, made once per batch: a matrix, `WORK_ROWS` rows and an index list, all for n unknowns.
+WORK_ROWS = 7
 
 # Not cached one by one: Numba would not notice when a function they call changes.  `batch` caches the whole.
 _jit = njit(nogil=True, error_model="numpy")
@@ -110,18 +113,18 @@ def outside(x, lower, upper):
 
 
 @_jit
-def _newton_step(block, b, indices, x, p, table, r, j, dx):
+def _newton_step(block, b, indices, x, p, table, r, j, dx, work):
     """Newton correction of one block into `dx`; returns whether it is finite."""
+    matrix, rows, where = work
     n = indices.size
+    pull = rows[0]
     block(b, x, p, table, r, j)
-    a = np.empty((n, n))
-    pull = np.empty(n)
     for k in range(n):
         dx[k] = -r[k]
         pull[k] = -x[indices[k]]  # an undetermined unknown goes to 0: the solution of least norm
         for m in range(n):
-            a[k, m] = j[k * n + m]
-    solve_small(a, dx[:n], pull)
+            matrix[k, m] = j[k * n + m]
+    eliminate(n, matrix, dx, pull, where, rows[1], rows[2])
     for k in range(n):
         if not np.isfinite(dx[k]):
             return False
@@ -129,54 +132,67 @@ def _newton_step(block, b, indices, x, p, table, r, j, dx):
 
 
 @_jit
-def sweep(block, offsets, members, is_free, x, p, table, r, j, y):
+def sweep(block, offsets, members, is_free, x, p, table, r, j, y, work):
     """One Newton step per block in order, from x into y.
 
     Returns the spectral radius of the undamped map there: the largest over its blocks, free order parameters eliminated.
     """
     copy(y, x)
-    dx = np.empty(x.size)
+    dx = work[1][3]
     worst = 0.0
     for b in range(offsets.size - 1):
         indices = members[offsets[b] : offsets[b + 1]]
-        _newton_step(block, b, indices, y, p, table, r, j, dx)
-        worst = max(worst, _block_radius(indices, is_free, j))
+        _newton_step(block, b, indices, y, p, table, r, j, dx, work)
+        worst = max(worst, _block_radius(indices, is_free, j, work))
         for k in range(indices.size):
             y[indices[k]] += dx[k]
     return worst
 
 
 @_jit
-def _block_radius(indices, is_free, j):
+def _block_radius(indices, is_free, j, work):
     """Spectral radius of one block of the map, from the Jacobian of its residual."""
+    matrix = work[0]
     n = indices.size
-    tied, free = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-    n_tied, n_free = 0, 0
+    n_tied = 0
+    for k in range(n):
+        if not is_free[indices[k]]:
+            n_tied += 1
+    if n_tied < n:
+        return _radius_without_free(indices, is_free, j, n_tied)
+    for k in range(n):
+        for m in range(n):
+            matrix[k, m] = j[k * n + m]
+        matrix[k, k] += 1.0
+    return spectral_radius(n, matrix)
+
+
+@_jit
+def _radius_without_free(indices, is_free, j, n_tied):
+    n = indices.size
+    n_free = n - n_tied
+    order = np.empty(n, dtype=np.int64)  # tied first
+    t, f = 0, n_tied
     for k in range(n):
         if is_free[indices[k]]:
-            free[n_free] = k
-            n_free += 1
+            order[f] = k
+            f += 1
         else:
-            tied[n_tied] = k
-            n_tied += 1
-    a = np.empty((n_tied, n_tied))
-    for k in range(n_tied):
-        for m in range(n_tied):
-            a[k, m] = j[tied[k] * n + tied[m]]
-        a[k, k] += 1.0
+            order[t] = k
+            t += 1
+    a, inner = np.empty((n_tied, n_tied)), np.empty((n_free, n_free))
+    column, zero = np.empty(n_free), np.zeros(n_free)
     for m in range(n_tied):
-        if n_free == 0:
-            break
-        inner, column, zero = np.empty((n_free, n_free)), np.empty(n_free), np.zeros(n_free)
         for k in range(n_free):
-            column[k] = j[free[k] * n + tied[m]]
+            column[k] = j[order[n_tied + k] * n + order[m]]
             for q in range(n_free):
-                inner[k, q] = j[free[k] * n + free[q]]
+                inner[k, q] = j[order[n_tied + k] * n + order[n_tied + q]]
         solve_small(inner, column, zero)
         for k in range(n_tied):
+            a[k, m] = j[order[k] * n + order[m]] + (1.0 if k == m else 0.0)
             for q in range(n_free):
-                a[k, m] -= j[tied[k] * n + free[q]] * column[q]
-    return spectral_radius(a)
+                a[k, m] -= j[order[k] * n + order[n_tied + q]] * column[q]
+    return spectral_radius(n_tied, a)
 
 
 @_jit
@@ -314,42 +330,43 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
 
 
 @_jit
-def _log_step(x, r, j, indices, dx):
+def _log_step(x, r, j, indices, dx, work):
     """Newton correction of a block in the logarithms of its unknowns, into `dx`; returns the residual there.
 
     Responses and variances are positive and range over many decades.  A map that is monotone and sub-homogeneous has
     elasticities d log F / d log x that sum to less than one, so this Newton step exists everywhere and does not wander.
     Needs x and F(x) positive.
     """
+    matrix, rows, where = work
     n = indices.size
-    a, pull = np.empty((n, n)), np.zeros(n)
     merit = 0.0
     for k in range(n):
         value = x[indices[k]] + r[k]
         for m in range(n):
             jacobian = j[k * n + m] + (1.0 if k == m else 0.0)
-            a[k, m] = jacobian * x[indices[m]] / value - (1.0 if k == m else 0.0)
+            matrix[k, m] = jacobian * x[indices[m]] / value - (1.0 if k == m else 0.0)
+        rows[0][k] = 0.0
         dx[k] = -np.log(value / x[indices[k]])
         merit = max(merit, abs(dx[k]))
-    solve_small(a, dx[:n], pull)
+    eliminate(n, matrix, dx, rows[0], where, rows[1], rows[2])
     return merit
 
 
 @_jit
-def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, max_steps, r, j):
+def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, max_steps, r, j, work):
     """Safeguarded Newton on one block in place; returns (status, evaluations).
 
     A linear block takes one step.  Otherwise a step that does not reduce the residual is halved a few times, and then
     replaced by a step of the map itself, which contracts where Newton wanders.
     """
     n = indices.size
-    dx, base, back = np.empty(n), np.empty(n), np.empty(n)
+    dx, base, back = work[1][3], work[1][4], work[1][5]
     positive = True
     for k in range(n):
         positive = positive and lower[indices[k]] == 0.0 and upper[indices[k]] == np.inf and x[indices[k]] > 0.0
     previous, halvings, pressed = np.inf, 0, 0
     for step in range(1, max_steps + 1):
-        fine = _newton_step(block, b, indices, x, p, table, r, j, dx)
+        fine = _newton_step(block, b, indices, x, p, table, r, j, dx, work)
         if linear:
             for k in range(n):
                 x[indices[k]] += dx[k]
@@ -361,7 +378,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
         for k in range(n):
             logs = logs and x[indices[k]] > 0.0 and x[indices[k]] + r[k] > 0.0
         if logs:
-            merit = _log_step(x, r, j, indices, dx)
+            merit = _log_step(x, r, j, indices, dx, work)
         size = 0.0
         for k in range(n):
             move = x[indices[k]] * np.expm1(min(max(dx[k], -5.0), 5.0)) if logs else dx[k]
@@ -401,15 +418,15 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
 
 
 @_jit
-def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, rtol, max_steps, r, j):
+def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, rtol, max_steps, r, j, work):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
-    new = np.empty_like(x)
+    new = work[1][6]
     steps, previous = 0, np.inf
     while True:
         for b in range(offsets.size - 1):
             indices = members[offsets[b] : offsets[b + 1]]
             status, used = _solve_block(
-                block, b, indices, linear[b], x, p, table, lower, upper, floor, max_steps - steps, r, j
+                block, b, indices, linear[b], x, p, table, lower, upper, floor, max_steps - steps, r, j, work
             )
             steps += used
             if status != CONVERGED:
@@ -427,23 +444,23 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
 
 
 def _run_damped(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
 ):
     return damped(update, x, p, table, lower, upper, floor, options[3], options[0], int(options[2]))
 
 
 def _run_anderson(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
 ):
     depth, max_steps = int(options[4]), int(options[2])
     return anderson(update, x, p, table, lower, upper, floor, options[3], depth, options[0], max_steps)
 
 
 def _run_newton(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
 ):
     return newton(
-        update, block, offsets, members, linear, x, p, table, lower, upper, floor, options[0], int(options[2]), r, j
+        update, block, offsets, members, linear, x, p, table, lower, upper, floor, options[0], int(options[2]), r, j, work
     )
 
 

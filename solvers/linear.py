@@ -3,20 +3,25 @@
 Loops are written out here and in `iteration`: array expressions and slice assignments take seconds to compile.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
 
 @njit(cache=True, error_model="numpy")
-def solve_small(a, b, pull):
-    """Solve ``a x = b`` in place of `b` by elimination with complete pivoting; returns the rank.
+def eliminate(n, a, b, pull, where, scale, out):
+    """Solve the leading ``n x n`` system ``a x = b`` by elimination with complete pivoting; returns the rank.
 
     Parameters
     ----------
-    a : float64 (n, n), destroyed
-    b : float64 (n,), overwritten by the solution
-    pull : float64 (n,)
+    n : int
+    a : float64, at least (n, n), destroyed
+    b : float64, at least (n,), overwritten by the solution
+    pull : float64, at least (n,)
         Value given to an unknown the equations leave undetermined (0 for the smallest solution).
+    where, scale, out : int64 and float64, at least (n,)
+        Work space.
 
     Notes
     -----
@@ -24,10 +29,17 @@ def solve_small(a, b, pull):
     below ``8 n eps`` then counts as zero.  If the equation left over is violated, the unknown comes out as nan: there
     is no solution to report.
     """
-    n = b.size
-    where = np.empty(n, dtype=np.int64)
+    if n == 1 and a[0, 0] != 0.0:
+        b[0] /= a[0, 0]
+        return 1
+    if n == 2:
+        left, right = a[0, 0] * a[1, 1], a[0, 1] * a[1, 0]
+        det = left - right
+        if abs(det) > 1e-3 * (abs(left) + abs(right)):  # far from singular: Cramer's rule is as accurate
+            x, y = (b[0] * a[1, 1] - b[1] * a[0, 1]) / det, (b[1] * a[0, 0] - b[0] * a[1, 0]) / det
+            b[0], b[1] = x, y
+            return 2
     rank = 0
-    scale = np.empty(n)
     for j in range(n):
         where[j] = j
         scale[j] = 1.0
@@ -74,7 +86,6 @@ def solve_small(a, b, pull):
     size = 0.0
     for i in range(rank):
         size = max(size, abs(b[i]))
-    out = np.empty(n)
     for k in range(n - 1, -1, -1):
         if k >= rank:
             out[where[k]] = pull[where[k]] * scale[where[k]] if abs(b[k]) <= 1e-12 * size or b[k] == 0.0 else np.nan
@@ -89,9 +100,32 @@ def solve_small(a, b, pull):
 
 
 @njit(cache=True, error_model="numpy")
-def spectral_radius(a):
-    """Spectral radius of a small matrix from norms of its powers: ``|a^64|^(1/64)``, at most 4 % high for n <= 10."""
-    n = a.shape[0]
+def solve_small(a, b, pull):
+    """`eliminate` on a whole matrix, with work space of its own."""
+    n = b.size
+    return eliminate(n, a, b, pull, np.empty(n, dtype=np.int64), np.empty(n), np.empty(n))
+
+
+@njit(cache=True, error_model="numpy")
+def divide(b, a):
+    """The least-norm solution of ``a x = b`` for one unknown: ``b / a``, 0 if both vanish, nan if only `a` does."""
+    if a != 0.0:
+        return b / a
+    return 0.0 if b == 0.0 else np.nan
+
+
+@njit(cache=True, error_model="numpy")
+def spectral_radius(n, a):
+    """Spectral radius of the leading ``n x n`` block.
+
+    Exact for n <= 2; otherwise from norms of powers, ``|a^64|^(1/64)``, at most 4 % high for n <= 10.
+    """
+    if n <= 1:
+        return abs(a[0, 0]) if n else 0.0
+    if n == 2:
+        half, det = 0.5 * (a[0, 0] + a[1, 1]), a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]
+        gap = 0.25 * (a[0, 0] - a[1, 1]) ** 2 + a[0, 1] * a[1, 0]
+        return abs(half) + math.sqrt(gap) if gap >= 0.0 else math.sqrt(det)
     power, scaled = np.empty((n, n)), np.empty((n, n))
     for i in range(n):
         for j in range(n):
