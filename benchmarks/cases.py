@@ -23,7 +23,7 @@ import hand_written  # noqa: E402
 
 from replica.models import SpikedRandomFeatures  # noqa: E402
 from solvers import Newton  # noqa: E402
-from solvers.iteration import newton  # noqa: E402
+from solvers.iteration import WORK_ROWS, newton  # noqa: E402
 from solvers.kernels import SIGNATURES, entry_points  # noqa: E402
 from solvers.quadrature import rule, trapezoidal  # noqa: E402
 from solvers.solve import Batch, solve_points  # noqa: E402
@@ -51,11 +51,12 @@ def _newton_many(update, block, points, table, start, offsets, members, linear, 
     """`solvers.iteration.newton` from `start` at every point; returns how many did not converge."""
     n = start.size
     r, j = np.empty(n), np.empty(n * n)
+    work = (np.empty((n, n)), np.empty((WORK_ROWS, n)), np.empty(n, dtype=np.int64))
     failed = 0
     for i in range(points.shape[0]):
         out[i, :] = start
         outcome = newton(
-            update, block, offsets, members, linear, out[i], points[i], table, lower, upper, floor, rtol, 200, r, j
+            update, block, offsets, members, linear, out[i], points[i], table, lower, upper, floor, rtol, 200, r, j, work
         )
         failed += outcome[0] != 0
     return failed
