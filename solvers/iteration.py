@@ -31,7 +31,8 @@ LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
 WORK_ROWS = 7
 
 # Not cached one by one: Numba would not notice when a function they call changes.  `batch` caches the whole.
-_jit = njit(nogil=True, error_model="numpy")
+# Nobody calls them from Python, so they need no wrappers, which take seconds to compile.
+_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @_jit
@@ -113,12 +114,11 @@ def outside(x, lower, upper):
 
 
 @_jit
-def _newton_step(block, b, indices, x, p, table, r, j, dx, work):
-    """Newton correction of one block into `dx`; returns whether it is finite."""
+def _newton_step(x, r, j, indices, dx, work):
+    """Newton correction of one block, from its residual and Jacobian, into `dx`; returns whether it is finite."""
     matrix, rows, where = work
     n = indices.size
     pull = rows[0]
-    block(b, x, p, table, r, j)
     for k in range(n):
         dx[k] = -r[k]
         pull[k] = -x[indices[k]]  # an undetermined unknown goes to 0: the solution of least norm
@@ -142,57 +142,39 @@ def sweep(block, offsets, members, is_free, x, p, table, r, j, y, work):
     worst = 0.0
     for b in range(offsets.size - 1):
         indices = members[offsets[b] : offsets[b + 1]]
-        _newton_step(block, b, indices, y, p, table, r, j, dx, work)
-        worst = max(worst, _block_radius(indices, is_free, j, work))
+        block(b, y, p, table, r, j)
+        _newton_step(y, r, j, indices, dx, work)
+        worst = max(worst, _block_radius(indices, is_free, j, work[0]))
         for k in range(indices.size):
             y[indices[k]] += dx[k]
     return worst
 
 
 @_jit
-def _block_radius(indices, is_free, j, work):
-    """Spectral radius of one block of the map, from the Jacobian of its residual."""
-    matrix = work[0]
+def _block_radius(indices, is_free, j, matrix):
+    """Spectral radius of one block of the map, from the Jacobian of its residual; free unknowns eliminated one by one."""
     n = indices.size
-    n_tied = 0
-    for k in range(n):
-        if not is_free[indices[k]]:
-            n_tied += 1
-    if n_tied < n:
-        return _radius_without_free(indices, is_free, j, n_tied)
     for k in range(n):
         for m in range(n):
             matrix[k, m] = j[k * n + m]
-        matrix[k, k] += 1.0
-    return spectral_radius(n, matrix)
-
-
-@_jit
-def _radius_without_free(indices, is_free, j, n_tied):
-    n = indices.size
-    n_free = n - n_tied
-    order = np.empty(n, dtype=np.int64)  # tied first
-    t, f = 0, n_tied
+    for f in range(n):
+        if is_free[indices[f]] and matrix[f, f] != 0.0:
+            for k in range(n):
+                if k != f:
+                    ratio = matrix[k, f] / matrix[f, f]
+                    for m in range(n):
+                        matrix[k, m] -= ratio * matrix[f, m]
+    tied = 0
     for k in range(n):
         if is_free[indices[k]]:
-            order[f] = k
-            f += 1
-        else:
-            order[t] = k
-            t += 1
-    a, inner = np.empty((n_tied, n_tied)), np.empty((n_free, n_free))
-    column, zero = np.empty(n_free), np.zeros(n_free)
-    for m in range(n_tied):
-        for k in range(n_free):
-            column[k] = j[order[n_tied + k] * n + order[m]]
-            for q in range(n_free):
-                inner[k, q] = j[order[n_tied + k] * n + order[n_tied + q]]
-        solve_small(inner, column, zero)
-        for k in range(n_tied):
-            a[k, m] = j[order[k] * n + order[m]] + (1.0 if k == m else 0.0)
-            for q in range(n_free):
-                a[k, m] -= j[order[k] * n + order[n_tied + q]] * column[q]
-    return spectral_radius(n_tied, a)
+            continue
+        column = 0
+        for m in range(n):
+            if not is_free[indices[m]]:
+                matrix[tied, column] = matrix[k, m] + (1.0 if k == m else 0.0)
+                column += 1
+        tied += 1
+    return spectral_radius(tied, matrix)
 
 
 @_jit
@@ -366,19 +348,22 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
         positive = positive and lower[indices[k]] == 0.0 and upper[indices[k]] == np.inf and x[indices[k]] > 0.0
     previous, halvings, pressed = np.inf, 0, 0
     for step in range(1, max_steps + 1):
-        fine = _newton_step(block, b, indices, x, p, table, r, j, dx, work)
+        block(b, x, p, table, r, j)
         if linear:
+            fine = _newton_step(x, r, j, indices, dx, work)
             for k in range(n):
                 x[indices[k]] += dx[k]
             return (CONVERGED if fine else NONFINITE), step
-        merit = 0.0
-        for k in range(n):
-            merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), floor[indices[k]]))
         logs = positive
         for k in range(n):
             logs = logs and x[indices[k]] > 0.0 and x[indices[k]] + r[k] > 0.0
+        merit = 0.0
         if logs:
             merit = _log_step(x, r, j, indices, dx, work)
+        else:
+            _newton_step(x, r, j, indices, dx, work)
+            for k in range(n):
+                merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), floor[indices[k]]))
         size = 0.0
         for k in range(n):
             move = x[indices[k]] * np.expm1(min(max(dx[k], -5.0), 5.0)) if logs else dx[k]
