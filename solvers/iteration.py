@@ -31,8 +31,7 @@ LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
 WORK_ROWS = 7
 
 # Not cached one by one: Numba would not notice when a function they call changes.  `batch` caches the whole.
-# Nobody calls them from Python, so they need no wrappers, which take seconds to compile.
-_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_jit = njit(nogil=True, error_model="numpy")
 
 
 @_jit
