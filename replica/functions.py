@@ -233,7 +233,7 @@ def almost_everywhere_derivative(expr: sp.Expr, z: sp.Symbol) -> sp.Expr:
     Never use it for averages by Price's theorem or Stein's lemma, which need the full distributional derivative:
     `E[sgn'(z)] = sqrt(2/pi)`, not 0. For those take ``expr.diff(z)``.
     """
-    return sp.sympify(expr).diff(z).replace(sp.DiracDelta, lambda *args: sp.S.Zero)
+    return sp.sympify(expr, strict=True).diff(z).replace(sp.DiracDelta, lambda *args: sp.S.Zero)
 
 
 def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, np.ndarray | float]) -> np.ndarray | float:

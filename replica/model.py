@@ -115,7 +115,7 @@ class Conjugate(Declaration):
     """Conjugate of an order parameter: the term ``coupling * x * xh`` of the free entropy."""
 
     def __init__(self, of: OrderParameter, coupling: Any, **kw: Any) -> None:
-        self.of, self.coupling = of, sp.sympify(coupling)
+        self.of, self.coupling = of, sp.sympify(coupling, strict=True)
         super().__init__("", **kw)
 
     def __set_name__(self, owner: type, name: str) -> None:
