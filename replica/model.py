@@ -10,15 +10,13 @@ import inspect
 import math
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import sympy as sp
 
 from .activations import Activation, make_activation
 from .free_entropy import FreeEntropy, ModelError
 from .losses import Loss, Square
-
-Declared = TypeVar("Declared", bound="Declaration")
 
 
 class OptionError(ValueError):

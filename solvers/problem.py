@@ -93,9 +93,6 @@ class Layout:
 
     quantities: tuple[Quantity, ...]
 
-    def __len__(self) -> int:
-        return self.size
-
     @cached_property
     def size(self) -> int:
         return sum(len(q.components) for q in self.quantities)
