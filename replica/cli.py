@@ -90,7 +90,7 @@ def models() -> None:
     from .models import MODELS
 
     for name, model in MODELS.items():
-        click.echo(f"{name:<8} {model.summary()}")
+        click.echo(f"{name:<22} {model.summary()}")
 
 
 @cli.command()
@@ -121,28 +121,51 @@ def show(model: str, options: tuple[str, ...], latex: bool, kernel: bool) -> Non
 @click.argument("model")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
-@click.option("--method", default="newton", show_default=True, help="newton, anderson or damped.")
+@click.option("--method", help="newton (default), anderson or damped; integrate for models that move in time.")
 @click.option("--method-option", "tuning", multiple=True, metavar="NAME=VALUE", help="Such as rtol=1e-12 or damping=0.9.")
+@click.option("--times", help="Comma-separated times of a trajectory, such as 0,0.5,1,inf.")
+@click.option("--input", "file", type=click.Path(), help="JSON file with arrays: initial weights, data, matrices.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def solve(
-    model: str, parameters: tuple[str, ...], options: tuple[str, ...], method: str, tuning: tuple[str, ...], as_json: bool
+    model: str,
+    parameters: tuple[str, ...],
+    options: tuple[str, ...],
+    method: str | None,
+    tuning: tuple[str, ...],
+    times: str | None,
+    file: str | None,
+    as_json: bool,
 ) -> None:
-    """Solve one point.
+    """Solve one point, or one trajectory.
 
     \b
     Examples
       replica solve ridge alpha=1.5 reg=0.1 noise=0.25
       replica solve srf alpha=2 beta=1 alpha0=20 eta=3 reg=0.1 --option activation=tanh --option target=sin --json
       replica solve srf alpha=2 alpha0=inf eta=1 reg=0.01 --option "target=z + 0.5*z**2" --method damped
+      replica solve line-network norm_u0=0.01 norm_w0=0.02 --times 0,1,2,inf
+      replica solve line-network --input weights.json --json
+    \b
+    weights.json
+      {"u": [0.1, -0.2], "w": [0.3, 0.1], "gamma": 1, "eta_u": 1, "eta_w": 1,
+       "A": 1, "B": 0.5, "C": null, "times": [0, 1, 2, "inf"]}
     """
-    from solvers import make_method
     from solvers import solve as solve_point
     from solvers.solve import describe
 
-    chosen = _model(model, options)
     values = _pairs(parameters, "parameter")
+    if file is not None:
+        if values or options or times:
+            raise click.UsageError("everything comes from the file: leave out parameters, options and times")
+        _solve_file(model, file, as_json)
+        return
+    chosen = _model(model, options)
     method_options = {name: _number(text) for name, text in _pairs(tuning, "method option").items()}
-    solution = solve_point(chosen, method=make_method(method, **method_options), **values)  # type: ignore[arg-type]
+    chosen_method = _method(chosen, method, method_options)
+    if times is not None:
+        _solve_trajectory(chosen, [_number(text.strip()) for text in times.split(",")], values, chosen_method, as_json)
+        return
+    solution = solve_point(chosen, method=chosen_method, **values)  # type: ignore[arg-type]
     if as_json:
         click.echo(
             json.dumps(
@@ -172,6 +195,77 @@ def solve(
         )
     if not solution.converged:
         click.echo(f"replica: {describe(solution)}", err=True)
+        sys.exit(NOT_CONVERGED)
+
+
+def _method(chosen: Any, name: str | None, options: dict[str, Any]) -> Any:
+    """The method asked for, or the model's own."""
+    from solvers import make_method
+
+    from .dynamics import DynamicModel
+
+    return make_method(name or ("integrate" if isinstance(chosen, DynamicModel) else "newton"), **options)
+
+
+def _solve_file(model: str, file: str, as_json: bool) -> None:
+    from .inputs import READERS, read_balanced
+
+    if model not in READERS:
+        raise click.UsageError(f"{model} takes no --input; those that do are {', '.join(READERS)}")
+    if model == "balanced-network":
+        network, times = read_balanced(file)
+        _print_trajectory(network.solve(times), {}, as_json)
+        return
+    problem: Any = READERS[model](file)
+    _solve_trajectory(problem.model, problem.times, problem.parameters, None, as_json)
+
+
+def _solve_trajectory(chosen: Any, times: Any, parameters: Any, method: Any, as_json: bool) -> None:
+    from solvers import solve_trajectory
+
+    from .models.line_network import ClosedForm, mechanisms
+
+    trajectory = solve_trajectory(chosen, times, method=method, **parameters)
+    scalars: dict[str, Any] = {}
+    if isinstance(chosen, ClosedForm):  # what the initial condition decides is the same at all times
+        scalars = {name: trajectory.values.pop(name)[0] for name in ClosedForm.timeless()}
+        scalars["mechanisms"] = mechanisms(scalars)
+        scalars["stuck"] = bool(scalars["stuck"])
+    _print_trajectory(trajectory, scalars, as_json)
+
+
+def _print_trajectory(trajectory: Any, scalars: dict[str, Any], as_json: bool) -> None:
+    from solvers import Result
+
+    codes = [Result(int(code)) for code in trajectory.result]
+    if as_json:
+        plain = {name: _finite(value) for name, value in scalars.items()}
+        fields = ("residual", "error", "quadrature_error")
+        click.echo(
+            json.dumps(
+                {
+                    "model": trajectory.model,
+                    "parameters": {k: _finite(v) for k, v in trajectory.parameters.items()},
+                    "times": _finite(trajectory.times),
+                    "result": [code.name for code in codes],
+                    **{name: _finite(getattr(trajectory, name)) for name in fields},
+                    "values": {k: _finite(v) for k, v in trajectory.values.items()} | plain,
+                    **plain,
+                },
+                allow_nan=False,
+            )
+        )
+    else:
+        names = [name for name, v in trajectory.values.items() if v.ndim == 1]
+        click.echo("  ".join(f"{name:>14}" for name in ["time", *names]))
+        for i, t in enumerate(trajectory.times):
+            click.echo("  ".join(f"{x:14.8g}" for x in [t, *(trajectory.values[name][i] for name in names)]))
+        for name, value in scalars.items():
+            click.echo(f"{name:<14} {', '.join(value) if isinstance(value, list) else value}")
+        click.echo(f"largest error {max(trajectory.error):.1e}, quadrature error {max(trajectory.quadrature_error):.1e}")
+    failed = [f"time {t:g}: {c.name}: {c.message}" for t, c in zip(trajectory.times, codes, strict=True) if c != 0]
+    if failed:
+        click.echo(f"replica: {trajectory.model}: {failed[0]}", err=True)
         sys.exit(NOT_CONVERGED)
 
 
@@ -207,7 +301,7 @@ def scan(config: str, output: str, workers: int | None, overwrite: bool) -> None
       alpha = { linspace = [0.2, 3.0, 15] }
       reg = { logspace = [-4, 1, 6] }
     """
-    from solvers import Grid, Result, Scan, make_method
+    from solvers import Grid, Result, Scan
 
     from .config import read_config
     from .experiments import Experiments
@@ -215,7 +309,8 @@ def scan(config: str, output: str, workers: int | None, overwrite: bool) -> None
     settings = read_config(config)
     chosen = _model(settings.model, settings.options)
     tuning = dict(settings.method)
-    method = make_method(str(tuning.pop("name", "newton")), **tuning)
+    name = str(tuning.pop("name")) if "name" in tuning else None
+    method = _method(chosen, name, tuning)
     task = Scan(chosen, Grid(**settings.axes()), fixed=settings.parameters, method=method)
     wanted = settings.simulation
     experiments = (

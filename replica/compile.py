@@ -41,7 +41,7 @@ class _Compiler:
     """One compilation; its attributes are the stages."""
 
     def __init__(self, model: Model) -> None:
-        _check_names(model)
+        check_names(model)
         self.model = model
         self.free_entropy: FreeEntropy = model.free_entropy()
         self.saddle = self.free_entropy.saddle_point
@@ -59,20 +59,20 @@ class _Compiler:
         solve_text = "\n\n".join(write() for write in (self._update, self._block, self._observe, self._entropy))
         needs_grid = bool(self.table.columns) or "_z[" in solve_text
         tabulate_text, n_features = self._tabulate(needs_grid)
-        observables = [_quantity(model, o) for o in model.declared(Observable).values()]
+        observables = [quantity(model, o) for o in model.declared(Observable).values()]
         entropy = Quantity("free_entropy", "free entropy density", latex=r"\Phi")
-        hats = [_quantity(model, c) for c in model.declared(Conjugate).values()]
+        hats = [quantity(model, c) for c in model.declared(Conjugate).values()]
         return FixedPointProblem(
             name=model.name,
             title=model.title,
-            parameters=tuple(_quantity(model, p) for p in model.declared(Parameter).values()),
-            unknowns=Layout(tuple(_quantity(model, x) for x in model.declared(OrderParameter).values())),
+            parameters=tuple(quantity(model, p) for p in model.declared(Parameter).values()),
+            unknowns=Layout(tuple(quantity(model, x) for x in model.declared(OrderParameter).values())),
             outputs=Layout((*hats, *observables, entropy)),
             constraints=tuple(self._constraints()),
             blocks=tuple(Block(tuple(self.unknowns.index(x) for x in b.unknowns), b.linear) for b in self.blocks),
             free=tuple(self.unknowns.index(m) for m in self.saddle.stationarity),
             table=TableShape(len(self.table.scalars), len(self.table.columns), n_features, needs_grid),
-            table_parameters=tuple(table_parameters(model, self.table)),
+            tabulated=tuple(table_parameters(model, self.table)),
             tabulate_source=KernelSource(tabulate_text, ("tabulate",)),
             kernel_source=KernelSource(solve_text, ("update", "block", "observe", "entropy")),
             options=model.options,
@@ -346,7 +346,7 @@ def _batches(entries: Mapping[str, Any], columns: bool = False) -> list[list[str
     return batches
 
 
-def _quantity(model: Model, d: Declaration) -> Quantity:
+def quantity(model: Model, d: Declaration) -> Quantity:
     return Quantity(
         name=d.name,
         long_name=d.long_name,
@@ -355,6 +355,7 @@ def _quantity(model: Model, d: Declaration) -> Quantity:
         upper=d.upper,
         lower_open=d.lower_open,
         infinite=getattr(d, "infinite", False),
+        whole=getattr(d, "whole", False),
         dims=d.dims(),
         shape=model.shape(d),
         symmetric=getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
@@ -364,7 +365,7 @@ def _quantity(model: Model, d: Declaration) -> Quantity:
     )
 
 
-def _check_names(model: Model) -> None:
+def check_names(model: Model) -> None:
     taken = {f"z{k}" for k in range(10)} | {"math", "np", "njit", "types", "int", "range", "abs", "free_entropy", "ROUNDING"}
     for name in model.declared(Declaration):
         if name.startswith("_") or name in taken or keyword.iskeyword(name):

@@ -65,11 +65,19 @@ class Declaration:
 
 
 class Parameter(Declaration):
-    """A number given at run time.  `infinite` allows inf; `default` makes it optional."""
+    """A number given at run time.  `infinite` allows inf; `default` makes it optional; `whole`: no fractions."""
 
-    def __init__(self, long_name: str, *, infinite: bool = False, default: float | None = None, **kw: Any) -> None:
+    def __init__(
+        self,
+        long_name: str,
+        *,
+        infinite: bool = False,
+        default: float | None = None,
+        whole: bool = False,
+        **kw: Any,
+    ) -> None:
         super().__init__(long_name, **kw)
-        self.infinite, self.default = infinite, default
+        self.infinite, self.default, self.whole = infinite, default, whole
 
 
 class OrderParameter(Declaration):
@@ -131,16 +139,29 @@ class Conjugate(Declaration):
 class Definition(Declaration):
     """A named quantity made of parameters only, or of parameters and one Gaussian variable (`of`).
 
-    Used as ``self.c`` or, with a variable, ``self.mu0(kappa)``.
+    Used as ``self.c`` or, with a variable, ``self.mu0(kappa)``; `index` makes it a vector or matrix.
     """
 
-    def __init__(self, long_name: str, *, of: str = "", **kw: Any) -> None:
+    def __init__(self, long_name: str, *, of: str = "", index: tuple[str, ...] = (), **kw: Any) -> None:
         super().__init__(long_name, **kw)
-        self.of = of
+        self.of, self.index = of, index
+
+    def dims(self) -> tuple[str, ...]:
+        return self.index
 
 
 class Observable(Declaration):
-    """A number reported at the solution; a finite `lower` is a physical constraint every converged point satisfies."""
+    """A number reported at the solution; a finite `lower` is a physical constraint every converged point satisfies.
+
+    `index` makes it a vector or matrix (in models that move in time).
+    """
+
+    def __init__(self, long_name: str, *, index: tuple[str, ...] = (), **kw: Any) -> None:
+        super().__init__(long_name, **kw)
+        self.index = index
+
+    def dims(self) -> tuple[str, ...]:
+        return self.index
 
 
 class Option:
@@ -198,6 +219,26 @@ class ChoiceOption(Option):
         if value not in self.choices:
             raise OptionError(f"unknown value {value!r}; it takes {', '.join(self.choices)}")
         return str(value)
+
+    def __get__(self, model: Model | None, owner: type) -> Any:
+        return self if model is None else model.choices[self.name]
+
+
+class WholeOption(Option):
+    """A whole number that is not negative: a seed, a number of units."""
+
+    def __init__(self, long_name: str, default: str, lowest: int = 0, highest: int = 2**31) -> None:
+        super().__init__(long_name, default)
+        self.lowest, self.highest = lowest, highest
+
+    def parse(self, value: Any) -> int:
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = self.lowest - 1
+        if not self.lowest <= number <= self.highest:
+            raise OptionError(f"{value!r} is not a whole number in [{self.lowest}, {self.highest}]")
+        return number
 
     def __get__(self, model: Model | None, owner: type) -> Any:
         return self if model is None else model.choices[self.name]

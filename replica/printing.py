@@ -17,6 +17,7 @@ from sympy.printing.pycode import PythonCodePrinter
 
 from .averages import GaussianAverage, outermost
 from .functions import PRIMITIVES
+from .relaxation import PIECES
 from .spectral import TRANSFORMS
 
 INDENT = "    "
@@ -61,6 +62,8 @@ class _Printer(PythonCodePrinter):
         arguments = ", ".join(self._print(a) for a in expr.args)
         if name in PRIMITIVES:
             return f"_special.{name}({arguments})"
+        if name in PIECES:
+            return f"_relaxation.{name}({arguments})"
         if name in TRANSFORMS:
             return f"_spectra.{name}({arguments})"
         return super()._print_Function(expr)

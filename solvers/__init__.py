@@ -4,18 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .grid import Grid
-from .methods import Anderson, DampedIteration, Method, MethodError, Newton, make_method
-from .problem import FixedPointProblem, ParameterError
-from .result import ConvergenceError, Result, Solution
-from .solve import solve, solve_points
+from .methods import Anderson, DampedIteration, Integrate, Method, MethodError, Newton, make_method
+from .problem import FixedPointProblem, ParameterError, TrajectoryProblem
+from .result import ConvergenceError, Result, Solution, Trajectory
+from .solve import solve, solve_points, solve_trajectory
 
 if TYPE_CHECKING:
     from .scan import Scan, ScanReport
     from .store import StoreError
 
 __all__ = [
-    "Anderson", "ConvergenceError", "DampedIteration", "FixedPointProblem", "Grid", "Method", "MethodError", "Newton",
-    "ParameterError", "Result", "Scan", "ScanReport", "Solution", "StoreError", "make_method", "solve", "solve_points",
+    "Anderson", "ConvergenceError", "DampedIteration", "FixedPointProblem", "Grid", "Integrate", "Method", "MethodError",
+    "Newton", "ParameterError", "Result", "Scan", "ScanReport", "Solution", "StoreError", "Trajectory",
+    "TrajectoryProblem", "make_method", "solve", "solve_points", "solve_trajectory",
 ]  # fmt: skip
 
 #: Loaded when asked for: they bring h5py, which solving a point does not need.

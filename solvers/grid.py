@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from .problem import FixedPointProblem, ParameterError
+from .problem import ParameterError, Problem
 
 
 class Grid:
@@ -54,7 +54,7 @@ class Grid:
     def __repr__(self) -> str:
         return f"Grid({', '.join(f'{name}: {len(values)}' for name, values in self.axes.items())})"
 
-    def points(self, problem: FixedPointProblem, fixed: Mapping[str, object]) -> GridPoints:
+    def points(self, problem: Problem, fixed: Mapping[str, object]) -> GridPoints:
         """Check every value on every axis, and every fixed parameter, before any work is done.
 
         Raises

@@ -97,7 +97,19 @@ class Newton(Method):
     name: ClassVar[str] = "newton"
 
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton)}
+@dataclass(frozen=True, kw_only=True)
+class Integrate(Method):
+    """Trajectories in time: a formula is evaluated, a flow integrated (Dormand-Prince 8(5,3)), a map repeated.
+
+    `rtol` bounds the change of the values under a hundred times smaller tolerance; `max_steps` counts steps of the
+    integrator, or of the map.
+    """
+
+    name: ClassVar[str] = "integrate"
+    max_steps: int = 1_000_000
+
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton, Integrate)}
 
 
 def make_method(name: str = "newton", **options: object) -> Method:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .grid import Grid
 from .methods import Method
-from .problem import FixedPointProblem
+from .problem import Problem
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,22 @@ class Plan:
 
     Attributes
     ----------
-    problem : FixedPointProblem
+    problem : Problem
     grid : Grid
     fixed : mapping of str to float
         Every parameter that is not an axis of the grid, defaults included.
     method : Method
     """
 
-    problem: FixedPointProblem
+    problem: Problem
     grid: Grid
     fixed: Mapping[str, float]
     method: Method
 
     @cached_property
     def kernel_digest(self) -> str:
-        """sha256 of both kernel texts."""
-        return _sha256(self.problem.tabulate_source.text, self.problem.kernel_source.text)
+        """sha256 of the generated texts, and of the numbers the problem carries."""
+        return _sha256(*self.problem.sources.values())
 
     @property
     def method_options(self) -> dict[str, Any]:
@@ -74,8 +74,7 @@ class Plan:
             "model": problem.name,
             "options": json.dumps(dict(problem.options)),
             "method": json.dumps(self.method_options),
-            "tabulate_source": problem.tabulate_source.text,
-            "kernel_source": problem.kernel_source.text,
+            **problem.sources,
             "kernel_digest": self.kernel_digest,
             "plan": self.text,
             "plan_digest": self.digest,

@@ -6,6 +6,7 @@ from the kernel text (see `kernels`).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ class Quantity:
     lower, upper : float
         Allowed range; `lower_open` excludes the lower end.  Parameters must be finite unless
         ``upper`` is inf and `infinite` is true.
+    whole : bool
+        Only whole numbers (and inf, if allowed).
     dims : tuple of str
         Names of the index dimensions (empty for a scalar).
     shape : tuple of int
@@ -52,6 +55,7 @@ class Quantity:
     upper: float = math.inf
     lower_open: bool = False
     infinite: bool = False
+    whole: bool = False
     dims: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     symmetric: bool = False
@@ -84,6 +88,8 @@ class Quantity:
             raise ParameterError(
                 f"{model}: parameter {self.name} = {number:g} is outside its range {self.range_text} ({self.long_name})"
             )
+        if self.whole and math.isfinite(number) and number != math.floor(number):
+            raise ParameterError(f"{model}: parameter {self.name} = {number:g} is not a whole number ({self.long_name})")
         return number
 
 
@@ -162,33 +168,34 @@ class TableShape:
     grid: bool
 
 
-@dataclass(frozen=True)
-class FixedPointProblem:
-    """A saddle point ready to be solved: kernels as text, layouts, ranges and provenance.
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What every problem says of itself: parameters with their ranges, outputs, options and provenance.
 
-    `constraints` label expressions that are non-negative at a physical solution (the kernel `observe` returns their
-    values after the outputs); `free` are the indices of unknowns without conjugate.
+    `options` and `provenance` are text by name; `provenance` holds equations, references and versions.
     """
 
     name: str
     title: str
     parameters: tuple[Quantity, ...]
-    unknowns: Layout
     outputs: Layout
-    constraints: tuple[str, ...]
-    blocks: tuple[Block, ...]
-    free: tuple[int, ...]
-    table: TableShape
-    table_parameters: tuple[str, ...]
-    tabulate_source: KernelSource
-    kernel_source: KernelSource
     options: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def values(self) -> Layout:
-        """Everything a solution contains: order parameters, then conjugates and observables."""
-        return Layout(self.unknowns.quantities + self.outputs.quantities)
+        """Everything a solution contains."""
+        return self.outputs
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Generated texts by name, and a digest of numbers the problem carries: what the results depend on."""
+        raise TypeError(f"{type(self).__name__} does not say what its results depend on")
+
+    @property
+    def table_parameters(self) -> tuple[str, ...]:
+        """Parameters whose change costs most; a scan lets them vary slowest."""
+        return ()
 
     def parameter(self, name: str) -> Quantity:
         for q in self.parameters:
@@ -218,12 +225,84 @@ class FixedPointProblem:
         return out
 
 
-def as_problem(model: object) -> FixedPointProblem:
+@dataclass(frozen=True, kw_only=True)
+class FixedPointProblem(Problem):
+    """A saddle point ready to be solved: kernels as text, layouts, ranges and provenance.
+
+    `constraints` label expressions that are non-negative at a physical solution (the kernel `observe` returns their
+    values after the outputs); `free` are the indices of unknowns without conjugate; `tabulated` are the parameters that
+    the table depends on.
+    """
+
+    unknowns: Layout
+    constraints: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    free: tuple[int, ...]
+    table: TableShape
+    tabulated: tuple[str, ...]
+    tabulate_source: KernelSource
+    kernel_source: KernelSource
+
+    @property
+    def values(self) -> Layout:
+        """Everything a solution contains: order parameters, then conjugates and observables."""
+        return Layout(self.unknowns.quantities + self.outputs.quantities)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        return {"tabulate_source": self.tabulate_source.text, "kernel_source": self.kernel_source.text}
+
+    @property
+    def table_parameters(self) -> tuple[str, ...]:
+        return self.tabulated
+
+
+#: The parameter along which a trajectory runs.
+TIME = "time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryProblem(Problem):
+    """A motion in time, ready to be evaluated: one kernel text, sizes, and the numbers it starts from.
+
+    Attributes
+    ----------
+    kind : {"closed", "flow", "map"}
+        A formula in time; an ordinary differential equation; a map repeated at whole times.
+    scalars : int
+        Numbers made once per trajectory.
+    state, state_per_node : int
+        Components of the state that are integrated: global ones, and ones for every node of the spectrum.
+    spectrum : bool
+        Whether averages over the Marchenko-Pastur law are done by quadrature.
+    data : tuple of ndarray
+        Columns of equal length: initial weights, or data points.
+    """
+
+    kind: str
+    scalars: int
+    state: int
+    state_per_node: int
+    spectrum: bool
+    data: tuple[np.ndarray, ...] = ()
+    kernel_source: KernelSource
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        digest = hashlib.sha256(b"".join(np.asarray(c, dtype="<f8").tobytes() for c in self.data)).hexdigest()
+        return {"kernel_source": self.kernel_source.text, **({"data_digest": digest} if self.data else {})}
+
+    @property
+    def table_parameters(self) -> tuple[str, ...]:
+        return tuple(q.name for q in self.parameters if q.name != TIME)
+
+
+def as_problem(model: object) -> Problem:
     """A problem itself, or what an object's own ``compile()`` makes (a symbolic model, seen from here as a stranger)."""
-    if isinstance(model, FixedPointProblem):
+    if isinstance(model, Problem):
         return model
     compiled = getattr(model, "compile", None)
     problem = compiled() if callable(compiled) else None
-    if not isinstance(problem, FixedPointProblem):
-        raise TypeError(f"expected a FixedPointProblem or a model with compile(), got {type(model).__name__}")
+    if not isinstance(problem, Problem):
+        raise TypeError(f"expected a problem or a model with compile(), got {type(model).__name__}")
     return problem

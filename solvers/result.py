@@ -97,3 +97,43 @@ class Solution:
     @property
     def converged(self) -> bool:
         return self.result is Result.CONVERGED
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One trajectory at several times.
+
+    Attributes
+    ----------
+    model : str
+    parameters : dict of str to float
+        All but time.
+    times : ndarray, shape (times,)
+    values : dict of str to ndarray
+        Every observable by name, time first.
+    result : ndarray of int8
+        Codes of `Result` by time.
+    residual, error, quadrature_error : ndarray
+        As in `Solution`, by time: for an integrated trajectory residual and error are what a hundred times smaller
+        tolerance changes, for a formula the error is rounding.
+    """
+
+    model: str
+    parameters: dict[str, float]
+    times: np.ndarray
+    values: dict[str, np.ndarray]
+    result: np.ndarray
+    residual: np.ndarray
+    error: np.ndarray
+    quadrature_error: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise KeyError(f"{self.model} has no value {name!r}; it has {', '.join(self.values)}") from None
+
+    @property
+    def converged(self) -> bool:
+        """Whether all times are."""
+        return bool((self.result == Result.CONVERGED).all())

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Grid
-from .methods import Method, Newton
+from .methods import Method
 from .plan import Plan
 from .problem import as_problem
 from .result import Result
-from .solve import solve_points
+from .solve import check_method, default_method, solve_points
 from .store import DIAGNOSTICS, ScanFile
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Scan:
 
     Parameters
     ----------
-    problem : FixedPointProblem, or a model with ``compile()``
+    problem : Problem, or a model with ``compile()``
     grid : Grid
     fixed : mapping of str to float, optional
         Parameters that are not axes.  Those left out take their default.
@@ -78,7 +78,8 @@ class Scan:
     ) -> None:
         self.problem = as_problem(problem)
         self.grid = grid
-        self.method = method or Newton()
+        self.method = method or default_method(self.problem)
+        check_method(self.problem, self.method)
         self._points = grid.points(self.problem, fixed or {})
         self.plan = Plan(self.problem, grid, self._points.fixed, self.method)
         shared = [i for i, name in enumerate(grid.names) if name in self.problem.table_parameters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from . import batch as driver
 from .kernels import entry_points
-from .methods import Method, Newton
-from .problem import FixedPointProblem, ParameterError, as_problem
+from .methods import Integrate, Method, MethodError, Newton
+from .problem import TIME, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
 from .quadrature import grid_capacity, rule
-from .result import ConvergenceError, Result, Solution
+from .result import ConvergenceError, Result, Solution, Trajectory
 
 
 @dataclass
@@ -35,16 +35,28 @@ class Batch:
     values: np.ndarray
 
 
+def default_method(problem: Problem) -> Method:
+    """What is used if no method is asked for."""
+    return Integrate() if isinstance(problem, TrajectoryProblem) else Newton()
+
+
+def check_method(problem: Problem, method: Method) -> None:
+    """Raise MethodError unless the method solves this kind of problem."""
+    if isinstance(problem, TrajectoryProblem) != isinstance(method, Integrate):
+        wanted = "integrate" if isinstance(problem, TrajectoryProblem) else "newton, anderson or damped"
+        raise MethodError(f"{problem.name}: method {method.name} does not apply to this model; use {wanted}")
+
+
 def solve_points(
-    problem: FixedPointProblem, points: np.ndarray, method: Method, start: np.ndarray | None = None
+    problem: Problem, points: np.ndarray, method: Method, start: np.ndarray | None = None
 ) -> Batch:
     """Solve every row of `points`, each from the same cold start, whatever its neighbours.
 
     Parameters
     ----------
-    problem : FixedPointProblem
+    problem : Problem
     points : ndarray, shape (n, number of parameters), float64
-        Checked rows, as `FixedPointProblem.point` makes them.  Averages that need only `problem.table_parameters` are
+        Checked rows, as `Problem.point` makes them.  Averages that need only `problem.table_parameters` are
         recomputed when one of those changes from row to row, so let those vary slowest.
     method : Method
     start : ndarray, shape (number of unknowns,), optional
@@ -59,6 +71,10 @@ def solve_points(
     Releases the GIL; bit-identical however the rows are split over calls.
     """
     points = np.ascontiguousarray(points, dtype=float)
+    check_method(problem, method)
+    if isinstance(problem, TrajectoryProblem):
+        return _trajectories(problem, points, method)
+    assert isinstance(problem, FixedPointProblem)
     entries = entry_points(problem)
     n_points, levels = len(points), method.levels + 1
     nodes = [method.nodes * 2**k for k in range(levels + 1)]
@@ -111,6 +127,23 @@ def solve_points(
     )
 
 
+def _trajectories(problem: TrajectoryProblem, points: np.ndarray, method: Method) -> Batch:
+    from .trajectory import trajectory_points  # compiles other drivers; saddle points do without
+
+    codes, measures, values, nodes = trajectory_points(problem, points, method)
+    return Batch(
+        result=codes[:, 0].astype(np.int8),
+        steps=codes[:, 1].astype(np.int32),
+        residual=measures[:, 0].copy(),
+        contraction=np.zeros(len(points)),  # what is evaluated or integrated depends on no iterate
+        error=measures[:, 1].copy(),
+        quadrature_error=measures[:, 2].copy(),
+        nodes=nodes[codes[:, 2]].astype(np.int32) * problem.spectrum,
+        violated=np.full(len(points), -1, dtype=np.int32),
+        values=values,
+    )
+
+
 def solve(
     problem: Any,
     *,
@@ -123,9 +156,9 @@ def solve(
 
     Parameters
     ----------
-    problem : FixedPointProblem or model
+    problem : Problem or model
     method : Method, optional
-        `Newton()` if left out.
+        `default_method(problem)` if left out.
     start : mapping of order parameter to value, optional
         Starting values; those not named start at the model's own.
     throw : bool
@@ -144,12 +177,17 @@ def solve(
     ConvergenceError
         With ``throw=True``, if the point did not converge.
     """
-    problem, method = as_problem(problem), method or Newton()
+    problem = as_problem(problem)
+    method = method or default_method(problem)
+    check_method(problem, method)
     point = problem.point(parameters)
-    batch = solve_points(problem, point[None, :], method, _start(problem, start or {}))
+    first = _start(problem, start or {}) if isinstance(problem, FixedPointProblem) else None
+    batch = solve_points(problem, point[None, :], method, first)
     unpacked = problem.values.unpack(batch.values[0])
     violated = int(batch.violated[0])
-    names = [f"bounds of {c}" for c in problem.unknowns.component_names] + list(problem.constraints)
+    names: list[str] = []
+    if isinstance(problem, FixedPointProblem):
+        names = [f"bounds of {c}" for c in problem.unknowns.component_names] + list(problem.constraints)
     solution = Solution(
         model=problem.name,
         parameters=dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True)),
@@ -166,6 +204,48 @@ def solve(
     if throw and not solution.converged:
         raise ConvergenceError(describe(solution))
     return solution
+
+
+def solve_trajectory(
+    problem: Any, times: Sequence[float] | np.ndarray, *, method: Method | None = None, **parameters: float
+) -> Trajectory:
+    """One trajectory at several times.
+
+    Parameters
+    ----------
+    problem : TrajectoryProblem or dynamic model
+    times : array_like, shape (times,)
+        In any order; inf only where the model allows it.
+    method : Integrate, optional
+    **parameters : float
+        The model's parameters by name, without time.
+
+    Raises
+    ------
+    ParameterError
+        For a bad parameter or time, or a problem that does not move in time.
+    """
+    problem = as_problem(problem)
+    if not isinstance(problem, TrajectoryProblem):
+        raise ParameterError(f"{problem.name}: does not move in time; use solve")
+    if TIME in parameters:
+        raise ParameterError(f"{problem.name}: give times as an array, not {TIME} as a parameter")
+    wanted = np.asarray(times, dtype=float)
+    if wanted.ndim != 1 or not wanted.size:
+        raise ParameterError(f"{problem.name}: times must be a list of numbers, not of shape {wanted.shape}")
+    points = np.array([problem.point({**parameters, TIME: t}) for t in wanted])
+    batch = solve_points(problem, points, method or default_method(problem))
+    named = zip([q.name for q in problem.parameters], points[0].tolist(), strict=True)
+    return Trajectory(
+        model=problem.name,
+        parameters={name: value for name, value in named if name != TIME},
+        times=wanted,
+        values=problem.values.unpack(batch.values),
+        result=batch.result,
+        residual=batch.residual,
+        error=batch.error,
+        quadrature_error=batch.quadrature_error,
+    )
 
 
 def describe(solution: Solution) -> str:

@@ -1,8 +1,30 @@
 """The models that ship with the package.  To add one: one file here, one line in `MODELS` (outside code just uses its class)."""
 
+from ..model import Model
+from .deep_mode import DeepMode
+from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
+from .line_variants import AnyLossLineNetwork, DecayingLineNetwork, LineDescent
+from .linear_students import LinearStudent, OnlineStudent, TwoLayerStudent
 from .ridge_regression import RidgeRegression
 from .spiked_random_features import SpikedRandomFeatures
 
-MODELS = {model.name: model for model in (RidgeRegression, SpikedRandomFeatures)}
+MODELS: dict[str, type[Model]] = {
+    model.name: model
+    for model in (
+        RidgeRegression,
+        SpikedRandomFeatures,
+        LineNetwork,
+        WideLineNetwork,
+        LineDescent,
+        DecayingLineNetwork,
+        DeepMode,
+        LinearStudent,
+        TwoLayerStudent,
+        OnlineStudent,
+    )
+}
 
-__all__ = ["MODELS", "RidgeRegression", "SpikedRandomFeatures"]
+__all__ = [
+    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "LineDescent", "LineNetwork", "LinearStudent",
+    "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
+]  # fmt: skip

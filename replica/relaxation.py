@@ -1,0 +1,137 @@
+"""Symbols for the pieces of closed-form relaxations; their jitted twins of the same names are in `solvers.relaxation`.
+
+Each is an opaque function in printed equations and in generated code, so that no simplification can bring back the
+cancellations and the 0/0 that it is there to avoid; `spelled_out` gives the elementary formula, which is what certificates
+work on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+
+class Piece(sp.Function):
+    """A function of several real arguments with an elementary formula."""
+
+    is_real = True
+
+    @classmethod
+    def formula(cls, *arguments: Any) -> Any:
+        raise TypeError(f"{cls.__name__} does not say what it stands for")
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        dummies = [sp.Dummy(real=True) for _ in self.args]
+        slope = sp.diff(self.formula(*dummies), dummies[argindex - 1])
+        return slope.xreplace(dict(zip(dummies, self.args, strict=True)))
+
+
+class pace(Piece):
+    """2 rate / (exp(rate t) - 1)."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, rate: Any, t: Any) -> Any:
+        return 2 * rate / (sp.exp(rate * t) - 1)
+
+
+class pace_time(Piece):
+    """The t at which pace(rate, t) = x."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, rate: Any, x: Any) -> Any:
+        return sp.log(1 + 2 * rate / x) / rate
+
+
+class ratio(Piece):
+    """(a + x)/(b + x)."""
+
+    nargs = 3
+
+    @classmethod
+    def formula(cls, a: Any, b: Any, x: Any) -> Any:
+        return (a + x) / (b + x)
+
+
+class part(Piece):
+    """a/b."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, a: Any, b: Any) -> Any:
+        return a / b
+
+
+class times(Piece):
+    """a b."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, a: Any, b: Any) -> Any:
+        return a * b
+
+
+class upper_root(Piece):
+    """s + sqrt(s^2 + 4 c)."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, s: Any, c: Any) -> Any:
+        return s + sp.sqrt(s**2 + 4 * c)
+
+
+class half_log(Piece):
+    """log(a/b)/(2 kappa), where a - b = kappa slope."""
+
+    nargs = 4
+
+    @classmethod
+    def formula(cls, a: Any, b: Any, slope: Any, kappa: Any) -> Any:
+        return sp.log(a / b) / (2 * kappa)
+
+
+class norm_squared(Piece):
+    """The y >= 0 with other y - own z = imbalance and y z = product."""
+
+    nargs = 5
+
+    @classmethod
+    def formula(cls, imbalance: Any, product: Any, own: Any, other: Any, start: Any) -> Any:
+        return (imbalance + sp.sqrt(imbalance**2 + 4 * own * other * product)) / (2 * other)
+
+
+class elapsed(Piece):
+    """(exp(rate s) - 1)/rate."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, rate: Any, s: Any) -> Any:
+        return (sp.exp(rate * s) - 1) / rate
+
+
+class fade(Piece):
+    """exp(-rate t)."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, rate: Any, t: Any) -> Any:
+        return sp.exp(-rate * t)
+
+
+PIECES: dict[str, type[Piece]] = {
+    piece.__name__: piece for piece in (pace, pace_time, ratio, part, times, upper_root, half_log, norm_squared, elapsed, fade)
+}
+
+
+def spelled_out(expression: Any) -> Any:
+    """The expression with every piece replaced by its elementary formula."""
+    return expression.replace(lambda e: isinstance(e, Piece), lambda e: e.formula(*e.args))

@@ -1,0 +1,193 @@
+"""Jitted integrators: Dormand-Prince 8(5,3) with dense output for flows, and plain repetition for maps.
+
+Steps never depend on the times asked for: the integrator walks on and interpolates.  So a trajectory has the same numbers
+whichever of its times are wanted.  Integrators take the vector field as a first-class function and are compiled once.
+
+References
+----------
+.. [1] E. Hairer, S. P. Norsett, G. Wanner, Solving Ordinary Differential Equations I, sections II.5 and II.6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, types
+from scipy.integrate import DOP853
+
+from .kernels import SIGNATURES
+from .result import Result
+
+CONVERGED, MAX_STEPS, NONFINITE = Result.CONVERGED.value, Result.MAX_STEPS.value, Result.NONFINITE.value
+
+_f1 = types.float64[::1]
+#: field, start, parameters, data, table, times (ascending), rtol, atol, max_steps, states (out) -> code, steps
+INTEGRATE_SIGNATURE = types.UniTuple(types.int64, 2)(
+    types.FunctionType(SIGNATURES["field"]),
+    *[_f1] * 5,
+    types.float64,
+    types.float64,
+    types.int64,
+    types.float64[:, ::1],
+)
+
+# Public coefficient tables of scipy's own implementation: 12 stages, one for the error, three for the dense output.
+STAGES = DOP853.n_stages
+_A = np.zeros((STAGES + 4, STAGES + 4))
+_A[:STAGES, :STAGES] = DOP853.A
+_A[STAGES, :STAGES] = DOP853.B
+_A[STAGES + 1 :, :] = DOP853.A_EXTRA
+_C = np.concatenate([DOP853.C, [1.0], DOP853.C_EXTRA])
+_E3, _E5, _D = np.array(DOP853.E3), np.array(DOP853.E5), np.array(DOP853.D)
+SAFETY, LEAST_FACTOR, MOST_FACTOR = 0.9, 0.2, 10.0
+#: A step this small relative to time is rounding.
+LEAST_STEP = 1e-15
+
+_jit = njit(error_model="numpy")
+
+
+@_jit
+def _scaled_norm(v, x, y, rtol, atol):
+    """Root mean square of v in units of the tolerance."""
+    total = 0.0
+    for i in range(v.size):
+        e = v[i] / (atol + rtol * max(abs(x[i]), abs(y[i])))
+        total += e * e
+    return math.sqrt(total / max(v.size, 1))
+
+
+@_jit
+def _combine(k, row, count, step, x, out):
+    """out = x + step * sum_j row[j] k[j]."""
+    for i in range(x.size):
+        out[i] = 0.0
+    for j in range(count):
+        if row[j] != 0.0:
+            a = step * row[j]
+            for i in range(x.size):
+                out[i] += a * k[j, i]
+    for i in range(x.size):
+        out[i] += x[i]
+
+
+@_jit
+def _first_step(x, slope, rtol, atol):
+    """About a hundredth of the time in which the state changes by its size or by the tolerance's."""
+    size, speed = _scaled_norm(x, x, x, rtol, atol), _scaled_norm(slope, x, x, rtol, atol)
+    if not speed > 1e-10:
+        return 1e-6
+    return max(1e-6, 0.01 * size / speed) if size > 1e-5 else 1e-6
+
+
+def _flow(field, start, p, data, table, times, rtol, atol, max_steps, states):
+    """Integrate from time 0 to the last of the times."""
+    n = start.size
+    states[:, :] = np.nan
+    k = np.empty((STAGES + 4, n))
+    x, y, trial = start.copy(), np.empty(n), np.empty(n)
+    e5, e3 = np.empty(n), np.empty(n)
+    dense = np.empty((7, n))
+    wanted = 0
+    while wanted < times.size and times[wanted] <= 0.0:
+        for i in range(n):
+            states[wanted, i] = x[i]
+        wanted += 1
+    t, steps = 0.0, 0
+    field(t, x, p, data, table, k[0])
+    step = _first_step(x, k[0], rtol, atol)
+    while wanted < times.size:
+        if steps >= max_steps:
+            return MAX_STEPS, steps
+        if not step > LEAST_STEP * t:
+            return NONFINITE, steps
+        steps += 1
+        for j in range(1, STAGES):
+            _combine(k, _A[j], j, step, x, trial)
+            field(t + _C[j] * step, trial, p, data, table, k[j])
+        _combine(k, _A[STAGES], STAGES, step, x, y)
+        field(t + step, y, p, data, table, k[STAGES])
+        for i in range(n):
+            e5[i] = 0.0
+            e3[i] = 0.0
+        for j in range(STAGES + 1):
+            for i in range(n):
+                e5[i] += _E5[j] * k[j, i]
+                e3[i] += _E3[j] * k[j, i]
+        five, three = _scaled_norm(e5, x, y, rtol, atol), _scaled_norm(e3, x, y, rtol, atol)
+        mixed = math.sqrt(five * five + 0.01 * three * three)
+        error = step * five * five / mixed if mixed > 0.0 else 0.0
+        if not math.isfinite(mixed):
+            step *= LEAST_FACTOR  # overflow inside the step: try a smaller one
+            if not step > 1e-300:
+                return NONFINITE, steps
+            continue
+        if error >= 1.0:
+            step *= max(LEAST_FACTOR, SAFETY * error ** (-0.125))
+            continue
+        if times[wanted] <= t + step:
+            for j in range(STAGES + 1, STAGES + 4):
+                _combine(k, _A[j], j, step, x, trial)
+                field(t + _C[j] * step, trial, p, data, table, k[j])
+            _dense(k, step, x, y, dense)
+            while wanted < times.size and times[wanted] <= t + step:
+                _interpolate(dense, (times[wanted] - t) / step, x, states[wanted])
+                wanted += 1
+        t += step
+        for i in range(n):
+            x[i] = y[i]
+            k[0, i] = k[STAGES, i]
+        step *= MOST_FACTOR if error == 0.0 else min(MOST_FACTOR, max(LEAST_FACTOR, SAFETY * error ** (-0.125)))
+    return CONVERGED, steps
+
+
+@_jit
+def _dense(k, step, x, y, dense):
+    for i in range(x.size):
+        change = y[i] - x[i]
+        dense[0, i] = change
+        dense[1, i] = step * k[0, i] - change
+        dense[2, i] = 2.0 * change - step * (k[STAGES, i] + k[0, i])
+    for d in range(4):
+        for i in range(x.size):
+            dense[3 + d, i] = 0.0
+        for j in range(STAGES + 4):
+            a = step * _D[d, j]
+            for i in range(x.size):
+                dense[3 + d, i] += a * k[j, i]
+
+
+@_jit
+def _interpolate(dense, fraction, x, out):
+    for i in range(x.size):
+        value = 0.0
+        for d in range(7):
+            value += dense[6 - d, i]
+            value *= fraction if d % 2 == 0 else 1.0 - fraction
+        out[i] = x[i] + value
+
+
+def _map(field, start, p, data, table, times, rtol, atol, max_steps, states):
+    """Repeat the map; times are whole numbers of steps."""
+    n = start.size
+    states[:, :] = np.nan
+    x, y = start.copy(), np.empty(n)
+    wanted, steps = 0, 0
+    while wanted < times.size:
+        if times[wanted] <= steps:
+            for i in range(n):
+                states[wanted, i] = x[i]
+            wanted += 1
+            continue
+        if steps >= max_steps:
+            return MAX_STEPS, steps
+        field(float(steps), x, p, data, table, y)
+        steps += 1
+        for i in range(n):
+            if not math.isfinite(y[i]):
+                return NONFINITE, steps
+            x[i] = y[i]
+    return CONVERGED, steps
+
+
+INTEGRATORS = {"flow": _flow, "map": _map}
