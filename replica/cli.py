@@ -110,7 +110,7 @@ def show(model: str, options: tuple[str, ...], latex: bool, kernel: bool) -> Non
     chosen = _model(model, options)
     if kernel:
         problem = chosen.compile()
-        click.echo(problem.tabulate_source.text + "\n\n" + problem.kernel_source.text)
+        click.echo("\n\n".join(text for name, text in problem.sources.items() if name.endswith("_source")))
         return
     from .show import as_markdown, as_text
 
@@ -395,6 +395,27 @@ def plot(
                 data, x, y, hue=hue, output=output, select=select, simulation=open_simulation(file), title=title
             )
     click.echo(output)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "listing", is_flag=True, help="Say what the figures show.")
+@click.option("--output", type=click.Path(), help="png, svg or pdf; NAME.png if left out.")
+def figure(name: str | None, listing: bool, output: str | None) -> None:
+    """Draw one of the figures that ship with the package.
+
+    \b
+    Examples
+      replica figure --list
+      replica figure mechanisms --output mechanisms.pdf
+    """
+    from .figures import FIGURES, draw
+
+    if listing or name is None:
+        for known, function in FIGURES.items():
+            click.echo(f"{known:<16} {(function.__doc__ or '').splitlines()[0]}")
+        return
+    click.echo(draw(name, output or f"{name}.png"))
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .balanced_network import BalancedNetwork
 from .model import Model
 from .models import AnyLossLineNetwork, WeightedLineNetwork
 from .models.schemes import WeightError, check_weights, data_moments, sample_weights
@@ -141,8 +140,10 @@ def read_any_loss(path: str | Path) -> LineProblem:
     return LineProblem(AnyLossLineNetwork(given.x, given.y, given.loss), {**rates, **start}, given.time_values())
 
 
-def read_balanced(path: str | Path) -> tuple[BalancedNetwork, np.ndarray]:
-    """`balanced-network` from a file, and the times."""
+def read_balanced(path: str | Path) -> tuple[Any, np.ndarray]:
+    """`balanced-network` from a file (a `BalancedNetwork`), and the times."""
+    from .balanced_network import BalancedNetwork  # brings scipy's linear algebra, which the others do without
+
     given: Any = _read(path, BalancedInput)
     matrices = []
     for name in ("W1", "W2", "Sigma"):

@@ -9,7 +9,7 @@ Colours are those of Okabe and Ito, which remain distinct to colour-blind reader
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.mathtext import MathTextParser
@@ -360,3 +361,62 @@ def _save(figure: Figure, output: Path) -> Path:
     except OSError as error:
         raise PlotError(f"cannot write {output}: {error.strerror or error}") from error
     return output
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a `Panel`; `dots` draws points, with bars of length `sem` if given."""
+
+    x: np.ndarray
+    y: np.ndarray
+    label: str = ""
+    colour: int = 0
+    dots: bool = False
+    dashed: bool = False
+    sem: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One part of a figure: curves, or a map of named regions (`codes` of shape (y, x) into `names`)."""
+
+    xlabel: str
+    ylabel: str
+    curves: Sequence[Curve] = ()
+    title: str = ""
+    xlog: bool = False
+    ylog: bool = False
+    ylim: tuple[float, float] | None = None
+    regions: tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]] | None = None
+
+
+def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") -> Path:
+    """Draw panels side by side, each with its legend; PlotError as for `plot_curve`."""
+    output = _checked_output(output)
+    figure = Figure(figsize=(4.6 * len(panels), 4.0), dpi=150, layout="constrained")
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        if panel.regions is not None:
+            xs, ys, codes, names = panel.regions
+            colours = ListedColormap([OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))])
+            axes.pcolormesh(xs, ys, codes, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, rasterized=True, alpha=0.75)
+            present = [i for i in range(len(names)) if (codes == i).any()]
+            handles = [
+                Line2D([], [], color=colours(i), marker="s", markersize=8, linestyle="none", label=names[i]) for i in present
+            ]
+            axes.legend(handles=handles, fontsize="small", loc="upper left", framealpha=0.9)
+        for curve in panel.curves:
+            colour = OKABE_ITO[curve.colour % len(OKABE_ITO)]
+            if curve.dots:
+                axes.errorbar(curve.x, curve.y, curve.sem, color=colour, fmt="o", markersize=4, capsize=2, linewidth=1, label=curve.label)  # fmt: skip
+            else:
+                axes.plot(curve.x, curve.y, color=colour, linestyle="--" if curve.dashed else "-", label=curve.label)
+        if any(curve.label for curve in panel.curves):
+            axes.legend(fontsize="small", framealpha=0.8, edgecolor="none")
+        axes.set_xscale("log" if panel.xlog else "linear")
+        axes.set_yscale("log" if panel.ylog else "linear")
+        if panel.ylim is not None:
+            axes.set_ylim(panel.ylim)
+        axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+        axes.set_title(panel.title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium")
+    return _save(figure, output)

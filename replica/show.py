@@ -1,4 +1,4 @@
-"""A model, readable: free entropy, derived equations, structure, as text or as Markdown with LaTeX.
+"""A model, readable: free entropy or flow, derived equations, structure, as text or as Markdown with LaTeX.
 
 Nothing is typed here; everything is printed from the model itself.
 """
@@ -11,7 +11,8 @@ from typing import Any
 import sympy as sp
 
 from .activations import NAMED
-from .model import ChoiceOption, FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter
+from .dynamics import DynamicModel, State
+from .model import ChoiceOption, FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter, WholeOption
 from .structure import analyse
 
 
@@ -36,8 +37,6 @@ class _Page:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.free_entropy = model.free_entropy()
-        self.saddle = self.free_entropy.saddle_point
 
     def lines(self) -> Iterator[str]:
         model = self.model
@@ -52,6 +51,46 @@ class _Page:
             yield from self.heading("Options", 2)
         for o in model.declared(Option).values():
             yield self.row(o.name, f"{o.long_name}; now {model.options[o.name]}; {_choices(o)}")
+        yield from self._dynamics(model) if isinstance(model, DynamicModel) else self._saddle_point(model)
+        yield from self.heading("Observables", 2)
+        given = model.observables()
+        for o in model.declared(Observable).values():
+            yield self.row(o.name, o.long_name)
+            yield from self.equation(model.symbol(o), given[model.symbol(o)])
+
+    def _dynamics(self, model: DynamicModel) -> Iterator[str]:
+        derivation = model.derivation()
+        if derivation is not None:
+            yield from self.heading("Flow (the gradient of the loss; two neurons stand for any number)", 2)
+            for x, e in derivation.flow.field.items():
+                yield from self.equation(sp.Symbol(f"{x}'"), e)
+            yield from self.heading("Invariants (derived: the null space of the flow on quadratic polynomials)", 2)
+            for e in derivation.invariants:
+                yield from self.equation(sp.Symbol("const"), e)
+            yield from self.heading("Closed form (D^2 = S^2 + 4 P Q, rho = 2 D/(exp(D t) - 1))", 2)
+            for x, e in derivation.closed_form.items():
+                yield from self.equation(x, e)
+            yield from self.heading("Certificates", 2)
+            for certificate in derivation.certificates:
+                yield self.row("holds" if certificate.holds else "FAILS", f"{certificate.statement} ({certificate.method})")
+        if model.declared(State):
+            yield from self.heading("State", 2)
+            for x in model.declared(State).values():
+                yield self.row(x.name, x.long_name + (", for every eigenvalue h" if x.per_mode else ""))
+        yield from self.heading("Definitions (made once per trajectory)", 2)
+        for symbol, e in model.definitions().items():
+            yield from self.equation(symbol, e)
+        if model.kind != "closed":
+            arrow = "next " if model.kind == "map" else "d/dt "
+            yield from self.heading("Map" if model.kind == "map" else "Equations of motion", 2)
+            for symbol, e in model.initial().items():
+                yield from self.equation(sp.Symbol(f"{symbol}(0)"), e)
+            for symbol, e in model.field().items():
+                yield from self.equation(sp.Symbol(f"{arrow}{symbol}"), e)
+
+    def _saddle_point(self, model: Model) -> Iterator[str]:
+        free_entropy = model.free_entropy()
+        saddle = free_entropy.saddle_point
         yield from self.heading("Order parameters", 2)
         for x in model.declared(OrderParameter).values():
             free = "; free (no conjugate)" if x.free else ""
@@ -61,21 +100,17 @@ class _Page:
             for symbol, e in model.definitions().items():
                 yield from self.equation(symbol, e)
         yield from self.heading("Free entropy", 2)
-        yield from self.equation(sp.Symbol(r"Phi", real=True), self.free_entropy.expression)
+        yield from self.equation(sp.Symbol(r"Phi", real=True), free_entropy.expression)
         yield from self.heading("Saddle point (derived: the stationarity conditions of the free entropy)", 2)
-        for symbol, e in [*self.saddle.hats.items(), *self.saddle.overlaps.items()]:
+        for symbol, e in [*saddle.hats.items(), *saddle.overlaps.items()]:
             yield from self.equation(symbol, e)
-        for m, e in self.saddle.stationarity.items():
+        for m, e in saddle.stationarity.items():
             yield from self.equation(sp.S.Zero, e, note=f"fixes {m}")
         yield from self.heading("Structure (derived: the order in which blocks are solved)", 2)
         unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
-        for k, block in enumerate(analyse(self.saddle, unknowns), 1):
+        for k, block in enumerate(analyse(saddle, unknowns), 1):
             kind = "linear" if block.linear else "nonlinear"
             yield self.row(f"block {k}", f"{', '.join(map(str, block.unknowns))} ({kind})")
-        yield from self.heading("Observables", 2)
-        for o in model.declared(Observable).values():
-            yield self.row(o.name, o.long_name)
-            yield from self.equation(model.symbol(o), model.observables()[model.symbol(o)])
 
     def heading(self, text: str, level: int) -> Iterator[str]:
         raise TypeError("a page says how its headings look")
@@ -92,6 +127,8 @@ def _choices(option: Option) -> str:
         return f"one of {', '.join(NAMED)}, or an expression in z"
     if isinstance(option, LossOption):
         return f"one of {', '.join(option.known)}"
+    if isinstance(option, WholeOption):
+        return f"a whole number in [{option.lowest}, {option.highest}]"
     return f"one of {', '.join(option.choices)}" if isinstance(option, ChoiceOption) else ""
 
 

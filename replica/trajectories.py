@@ -130,7 +130,7 @@ class _Compiler:
     def _observables(self) -> dict[Any, Any]:
         """Scalar components in storage order, by symbol."""
         given = self.model.observables()
-        out = {}
+        out: dict[Any, Any] = {}
         for o in self.model.declared(Observable).values():
             value = _given(given, self.model.symbol(o), self.model)
             entries = [value] if not o.dims() else list(sp.ImmutableMatrix(value))

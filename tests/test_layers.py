@@ -14,28 +14,33 @@ OWNERS = {
     "concurrent": {"solvers/scan.py"},
     "multiprocessing": set(),
     "numba": {
-        f"solvers/{name}.py" for name in ("batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature")
+        f"solvers/{name}.py"
+        for name in (
+            "batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode", "trajectory"
+        )
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
     "click": {"replica/cli.py"},
     "tqdm": {"replica/cli.py"},
-    "pydantic": {"replica/config.py"},
+    "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
-        *(f"replica/{name}.py" for name in ("compile", "experiments", "results", "plotting", "cli")),
+        *(f"replica/{name}.py" for name in (
+            "compile", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network", "figures"
+        )),
     },
 }
 
 #: Files whose path starts so, and what they may not import, themselves or inside a function.
 FORBIDDEN = [
     ("solvers/", {"sympy", "replica"}),
-    ("replica/models/", {"replica.compile", "replica.lowering", "replica.printing", "numba", "solvers"}),
+    ("replica/models/", {"replica.compile", "replica.trajectories", "replica.lowering", "replica.printing", "numba", "solvers"}),
     ("solvers/solve.py", {"solvers.scan", "solvers.store"}),
     ("solvers/store.py", {"solvers.solve", "solvers.scan"}),
     *(
         (f"solvers/{leaf}.py", {"solvers"})
-        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods")
+        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods", "relaxation", "riccati")
     ),
     ("solvers/problem.py", {"solvers"}),
 ]

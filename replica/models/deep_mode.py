@@ -15,13 +15,14 @@ import sympy as sp
 from ..dynamics import DynamicModel, State, time_parameter
 from ..model import Observable, Parameter
 from ..relaxation import elapsed
+from .linear_simulations import deep_chain
 
 
 class DeepMode(DynamicModel):
     """One mode of a deep linear network with balanced layers, trained by gradient flow.
 
     The strength u is a product of `depth` equal layers x that learn a correlation s: ``x' = x^(N-1) (s - x^N)``, the gradient
-    flow of ``(s - x^N)^2/2`` shared by N layers (whitened inputs).  Exact; arXiv:1312.6120.
+    flow of ``(s - product)^2/2`` of N equal layers (whitened inputs).  Exact; arXiv:1312.6120.
     """
 
     name: ClassVar[str] = "deep-mode"
@@ -54,3 +55,9 @@ class DeepMode(DynamicModel):
 
     def observables(self) -> Mapping[Any, Any]:
         return {self.strength: self.s * sp.exp(self.y), self.gap: self._gap(), self.loss: self._gap() ** 2 / 2}
+
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """All layers of the chain trained; `size` and `rng` play no part."""
+        p = dict(parameters)
+        u = float(deep_chain(int(p["depth"]), p["s"], p["u0"], [p["time"]])[0])
+        return {"strength": u, "gap": u - p["s"], "loss": (u - p["s"]) ** 2 / 2}

@@ -21,6 +21,7 @@ from ..dynamics import DataSum, Derivation, DynamicModel, column, time_parameter
 from ..line_certificates import derive
 from ..model import Definition, Observable, Parameter, WholeOption
 from ..relaxation import half_log, norm_squared, pace, pace_time, part, ratio, times, upper_root
+from .linear_simulations import draw_weights, line_flow, square_slope
 from .schemes import check_weights, standard_normals
 
 half = sp.Rational(1, 2)
@@ -35,6 +36,10 @@ class Line(DynamicModel):
     """
 
     references: ClassVar[str] = "arXiv:2401.07085; docs/theory/linear_network.md"
+    A: Any
+    B: Any
+    noise: Any
+    c_loss: Any
 
     gamma = Parameter("output multiplier", default=1.0, latex=r"\gamma")
     eta_u = Parameter("learning rate of the outer layer", lower=0, default=1.0, latex=r"\eta_u")
@@ -108,6 +113,13 @@ class Moments(Line):
     B = Parameter("input-label moment E[x y]", default=1.0)
     noise = Parameter("label variance that no line explains, E[y^2] - B^2/A", lower=0, default=0.0, latex=r"\Delta")
     c_loss = Parameter("prefactor of the loss c E(f - y)^2", lower=0, lower_open=True, default=1.0, latex=r"c_\ell")
+
+    def trained(self, found: Mapping[str, np.ndarray], parameters: Mapping[str, float]) -> dict[str, float]:
+        """Observables of raw weights at one time."""
+        values = {name: float(found[name][0]) for name in ("output", "ntk", "cos_angle", "norm_u", "norm_w")}
+        gap = values["output"] - parameters["B"] / parameters["A"]
+        loss = parameters["c_loss"] * (parameters["A"] * gap**2 + parameters["noise"])
+        return {**values, "gap": gap, "loss": loss}
 
 
 class Norms(Line):
@@ -246,6 +258,14 @@ class LineNetwork(Norms, ClosedForm):
 
     name: ClassVar[str] = "line-network"
     title: ClassVar[str] = "Linear network on data along a line, exact in time"
+
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """Gradient flow on the raw weights of a network of width `size`, in a random direction."""
+        p = dict(parameters)
+        slope = square_slope(p["A"], p["B"], p["c_loss"])
+        rates = {name: p[name] for name in ("gamma", "eta_u", "eta_w")}
+        found = line_flow(*draw_weights(p, size, rng), [p["time"]], slope, **rates)
+        return self.trained(found, p)
 
 
 def _from_rows(model: Line, u: Any, w: Any) -> dict[Any, Any]:

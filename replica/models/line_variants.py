@@ -16,6 +16,7 @@ from ..expressions import ExpressionError, parse_expression
 from ..model import OptionError, Parameter
 from ..relaxation import elapsed
 from .line_network import Moments, Norms, half
+from .linear_simulations import draw_weights, line_descent, line_flow, square_slope
 from .schemes import data_moments
 
 
@@ -58,6 +59,13 @@ class LineDescent(Norms, Moments):
         output = self.gamma * self.g
         ntk = half * self.gamma**2 * (self.p + self.q)
         return self.read(self.g, output, output - self.target, ntk, self.s, self.shrink)
+
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """Gradient descent on the raw weights of a network of width `size`, in a random direction."""
+        p = dict(parameters)
+        slope = square_slope(p["A"], p["B"], p["c_loss"])
+        rates = {name: p[name] for name in ("step", "gamma", "eta_u", "eta_w")}
+        return self.trained(line_descent(*draw_weights(p, size, rng), [p["time"]], slope, **rates), p)
 
 
 class _Clock(Norms):
@@ -106,6 +114,13 @@ class DecayingLineNetwork(_Clock, Moments):
 
     def slope(self, output: Any) -> Any:
         return 2 * self.c_loss * (self.B - self.A * output)
+
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """Decaying gradient flow on the raw weights of a network of width `size`, in a random direction."""
+        p = dict(parameters)
+        slope = square_slope(p["A"], p["B"], p["c_loss"])
+        rates = {name: p[name] for name in ("gamma", "eta_u", "eta_w", "decay")}
+        return self.trained(line_flow(*draw_weights(p, size, rng), [p["time"]], slope, **rates), p)
 
 
 class AnyLossLineNetwork(_Clock):

@@ -5,7 +5,7 @@ Each function draws one problem (or takes its weights), trains, and returns obse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ def line_flow(
     return _read(found.y[:d].T, found.y[d:].T, gamma, eta_u, eta_w)
 
 
+def draw_weights(start: Mapping[str, float], width: int, rng: Any) -> tuple[Array, Array]:
+    """Weights of a width with norms `norm_u0`, `norm_w0` and the cosine `cos_angle0` between them, in a random direction."""
+    u, w, c = start["norm_u0"], start["norm_w0"], start["cos_angle0"]
+    pair = _vectors(np.array([[u * u, u * w * c], [u * w * c, w * w]]), width, rng)
+    return pair[0], pair[1]
+
+
 def square_slope(A: float, B: float, c_loss: float) -> Callable[[float], float]:
     """Minus the derivative of ``c_loss E(f - y)^2`` in the output slope."""
     return lambda F: 2 * c_loss * (B - A * F)
@@ -65,6 +72,20 @@ def line_descent(
         us.append(u)
         ws.append(w)
     return _read(np.array(us), np.array(ws), gamma, eta_u, eta_w)
+
+
+def deep_chain(depth: int, s: float, u0: float, times: Any) -> Array:
+    """Strength of a chain of equal scalar layers that learns s by gradient flow on ``(s - product)^2/2``."""
+
+    def velocity(t: float, x: Array) -> Array:
+        product = float(np.prod(x))
+        others = np.array([np.prod(np.delete(x, i)) for i in range(depth)])
+        return (s - product) * others
+
+    times = np.asarray(times, dtype=float)
+    start = np.full(depth, u0 ** (1 / depth))
+    found = solve_ivp(velocity, (0.0, max(float(times[-1]), 1e-300)), start, "DOP853", t_eval=times, rtol=1e-12, atol=1e-14)
+    return np.prod(found.y, axis=0)
 
 
 def _read(u: Array, w: Array, gamma: float, eta_u: float, eta_w: float) -> dict[str, Array]:
@@ -171,7 +192,7 @@ def online_student(
     ValueError
         If no weights have the overlaps `T`, `R0`, `Q0`.
     """
-    m, k = len(a), len(v0)
+    m = len(a)
     vectors = _vectors(np.block([[T, R0.T], [R0, Q0]]) * size, size, rng)
     teacher, W, v = vectors[:m], vectors[m:].copy(), np.array(v0, dtype=float)
     out: dict[str, list[Any]] = {name: [] for name in ("test_error", "R", "Q", "v")}

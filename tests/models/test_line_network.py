@@ -93,7 +93,7 @@ def test_five_hundred_random_points_against_high_precision():
         for _ in range(500):
             u, w, parameters = random_case(rng)
             rate = solve(WeightedLineNetwork(u, w), time=0.0, **parameters)["rate"]
-            t = float(rng.choice([10 ** rng.uniform(-3, 2.6), 400.0], p=[0.9, 0.1]) / rate) if rate > 0 else float(10 ** rng.uniform(-3, 3))
+            t = float(rng.choice([10 ** rng.uniform(-3, 2.6), 400.0], p=[0.9, 0.1]) / (rate if rate > 0 else 1.0))
             network = WeightedLineNetwork(u, w)
             solution = solve(network, time=t, **parameters)
             assert solution.result is Result.CONVERGED
@@ -121,7 +121,8 @@ def test_trajectories_are_those_of_the_raw_weights(width):
     times = np.array([0.0, 0.1, 0.5, 2.0, 5.0])
     for _ in range(10):
         u, w = rng.standard_normal((2, width)) / np.sqrt(width)
-        p = {"gamma": 1.0 + rng.random(), "eta_u": rng.random(), "eta_w": rng.random(), "A": 1.2, "B": rng.normal(), "c_loss": 0.5}
+        p = {"gamma": 1.0 + rng.random(), "eta_u": rng.random(), "eta_w": rng.random()}
+        p |= {"A": 1.2, "B": rng.normal(), "c_loss": 0.5}
         network = WeightedLineNetwork(u, w)
         theory = solve_trajectory(network, times, **p)
         rates = {name: p[name] for name in ("gamma", "eta_u", "eta_w")}
@@ -139,7 +140,9 @@ def test_norms_and_angle_say_as_much_as_the_weights():
     norms = {"norm_u0": np.linalg.norm(u), "norm_w0": np.linalg.norm(w)}
     norms["cos_angle0"] = u @ w / (norms["norm_u0"] * norms["norm_w0"])
     p = {"eta_u": 0.3, "eta_w": 2.0, "B": -0.7, "noise": 0.2}
-    one, other = (solve_trajectory(m, [0, 0.1, 3, np.inf], **p, **q) for m, q in ((WeightedLineNetwork(u, w), {}), (LineNetwork(), norms)))  # fmt: skip
+    times = [0, 0.1, 3, np.inf]
+    one = solve_trajectory(WeightedLineNetwork(u, w), times, **p)
+    other = solve_trajectory(LineNetwork(), times, **p, **norms)
     for name in one.values:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-11, atol=1e-13, err_msg=name)
 
