@@ -13,7 +13,7 @@ from replica.models import MODELS
 from replica.show import as_markdown
 
 PAGES = sorted((Path(__file__).parent / "theory").glob("*.md"))
-BLOCK = re.compile(r"(<!-- derived: begin (\w+) -->\n).*?(<!-- derived: end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- derived: begin ([\w-]+) -->\n).*?(<!-- derived: end -->)", re.DOTALL)
 
 
 def refreshed(text: str) -> str:

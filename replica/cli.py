@@ -418,6 +418,47 @@ def figure(name: str | None, listing: bool, output: str | None) -> None:
     click.echo(draw(name, output or f"{name}.png"))
 
 
+@cli.command()
+@click.argument("exponents", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--scheme", default="xavier", show_default=True, help="Standard parametrisation to start from.")
+@click.option("--x", help="Exponent along x of a phase diagram.")
+@click.option("--y", help="Exponent along y.")
+@click.option("--output", type=click.Path(), help="png, svg or pdf of the phase diagram.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def phases(
+    exponents: tuple[str, ...], scheme: str, x: str | None, y: str | None, output: str | None, as_json: bool
+) -> None:
+    """Phase of a wide linear network whose scales are powers of its width; a diagram in any two exponents.
+
+    \b
+    Examples
+      replica phases --scheme ntk
+      replica phases c_gamma=-0.5 c_u=0 c_w=0 c_eta_u=0.5 --json
+      replica phases --scheme xavier --x c_u --y c_w --output phases.png
+    """
+    from .phases import NAMES, Exponents, PhaseError, classify
+
+    given = {name: _number(text) for name, text in _pairs(exponents, "exponent").items()}
+    for name in given:
+        if name not in NAMES:
+            raise PhaseError(f"unknown exponent {name!r}; they are {', '.join(NAMES)}")
+    chosen = Exponents(**{**vars(Exponents.of_scheme(scheme)), **given})
+    if x or y or output:
+        from .figures import phase_diagram
+
+        if not (x and y and output):
+            raise click.UsageError("a phase diagram needs --x, --y and --output")
+        click.echo(phase_diagram(x, y, chosen, output))
+        return
+    phase = classify(chosen)
+    fields = {**vars(chosen), "phase": phase.name, **vars(phase)}
+    if as_json:
+        click.echo(json.dumps(fields))
+        return
+    for name, value in fields.items():
+        click.echo(f"{name:<16} {value}")
+
+
 def main() -> None:
     """Entry point: errors of the user in one line, never a traceback."""
     try:

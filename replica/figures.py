@@ -17,8 +17,8 @@ from solvers.solve import default_method, solve_points
 
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
-from .models.schemes import sample_weights
-from .phases import PHASES, Exponents, phase_map
+from .models.schemes import SCHEMES, sample_weights
+from .phases import NAMES, PHASES, Exponents, phase_map
 from .plotting import Curve, Panel, plot_panels
 
 
@@ -50,7 +50,7 @@ def line_widths(output: str | Path) -> Path:
 
 def mechanisms(output: str | Path) -> Path:
     """Alignment, disalignment and rescaling: angle and norms in time for three starts."""
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "small start: aligns, then grows": {"norm_u0": 0.02, "norm_w0": 0.02, "cos_angle0": 0.1},
         "zero target: disaligns": {"B": 0.0, "cos_angle0": 0.95},
         "wrong sign: turns through a right angle": {"norm_u0": 1.0, "norm_w0": 0.7, "cos_angle0": -0.8},
@@ -80,8 +80,13 @@ def phases(output: str | Path) -> Path:
          Exponents(0, 0, 0), "unit variances, inner rate 1"),
     ):  # fmt: skip
         xs, ys = np.linspace(-2, 1, 301), np.linspace(-2, 1, 301)
-        codes = phase_map(x, y, xs, ys, base)
-        panels.append(Panel(xlabel, ylabel, title=title, regions=(xs, ys, codes, PHASES)))
+        named = [(name, Exponents.of_scheme(name)) for name in SCHEMES]
+        dots = [
+            Curve(np.array([getattr(e, x)]), np.array([getattr(e, y)]), name, colour, dots=True)
+            for colour, (name, e) in enumerate(named)
+            if all(getattr(e, other) == getattr(base, other) for other in NAMES if other not in (x, y))
+        ]
+        panels.append(Panel(xlabel, ylabel, dots, title, regions=(xs, ys, phase_map(x, y, xs, ys, base), PHASES)))
     return plot_panels(panels, output, "Phases of a wide line network")
 
 
@@ -112,16 +117,15 @@ def linear_student(output: str | Path) -> Path:
     rng = np.random.default_rng(0)
     problem = LinearStudent().compile()
     times = np.logspace(-1, 4, 120)
-    p = {"noise": 0.3, "signal": 1.0}
+    p: dict[str, Any] = {"noise": 0.3, "signal": 1.0}
     in_time = []
     for i, alpha in enumerate((0.5, 1.0, 2.0)):
         t = solve_trajectory(problem, times, alpha=alpha, **p)
         in_time.append(Curve(times, t["test_error"], rf"test, $\alpha$ = {alpha:g}", i))
         in_time.append(Curve(times, t["train_error"], "", i, dashed=True))
         dots = np.array([0.3, 1.0, 3.0, 10.0, 30.0])
-        runs = [
-            ridge_flow_student(300, rng, alpha=alpha, reg=0.0, q0=0.0, m0=0.0, times=dots, **p)["test_error"] for _ in range(8)
-        ]
+        setting: dict[str, Any] = {"alpha": alpha, "reg": 0.0, "q0": 0.0, "m0": 0.0, "times": dots, **p}
+        runs = [ridge_flow_student(300, rng, **setting)["test_error"] for _ in range(8)]
         in_time.append(Curve(dots, np.mean(runs, axis=0), "", i, dots=True, sem=np.std(runs, axis=0) / np.sqrt(7)))
     alphas = np.linspace(0.1, 4, 118)
     grid = Grid(alpha=alphas, time=np.concatenate([times, [np.inf]]))
@@ -136,12 +140,21 @@ def linear_student(output: str | Path) -> Path:
     ]
     return plot_panels(
         [
-            Panel("time $t$", "error", in_time, "test (lines, dots d = 300), train (dashed)", xlog=True, ylog=True, ylim=(1e-2, 40.0)),
+            Panel("time $t$", "error", in_time, "test (lines, dots d = 300), train (dashed)",
+                  xlog=True, ylog=True, ylim=(1e-2, 40.0)),  # fmt: skip
             Panel(r"samples per dimension $\alpha$", "test error", against, "double descent and early stopping", ylog=True),
         ],
         output,
         r"Linear student, no penalty, noise $\Delta$ = 0.3",
     )
+
+
+def phase_diagram(x: str, y: str, exponents: Exponents, output: str | Path) -> Path:
+    """Phases over any two exponents between -2 and 2, the others as given."""
+    xs = ys = np.linspace(-2, 2, 401)
+    codes = phase_map(x, y, xs, ys, exponents)
+    rest = ", ".join(f"{name} = {getattr(exponents, name):g}" for name in NAMES if name not in (x, y))
+    return plot_panels([Panel(x, y, title=rest, regions=(xs, ys, codes, PHASES))], output)
 
 
 FIGURES: dict[str, Callable[[Any], Path]] = {

@@ -24,6 +24,7 @@ from matplotlib.mathtext import MathTextParser
 
 SUFFIXES = (".png", ".svg", ".pdf")
 OKABE_ITO = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+REGIONS = ("#56B4E9", "#E69F00", "#000000", "#009E73", "#CC79A7", "#F0E442")  # areas: light ones first
 MOST_LINES = 12
 NO_SOLUTION = "0.8"  # a grey, which viridis does not have
 SAME = 1e-9  # relative distance below which two values of a parameter are the same
@@ -397,21 +398,20 @@ def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") ->
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         if panel.regions is not None:
             xs, ys, codes, names = panel.regions
-            colours = ListedColormap([OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(names))])
+            colours = ListedColormap([REGIONS[i % len(REGIONS)] for i in range(len(names))])
             axes.pcolormesh(xs, ys, codes, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, rasterized=True, alpha=0.75)
-            present = [i for i in range(len(names)) if (codes == i).any()]
-            handles = [
-                Line2D([], [], color=colours(i), marker="s", markersize=8, linestyle="none", label=names[i]) for i in present
-            ]
-            axes.legend(handles=handles, fontsize="small", loc="upper left", framealpha=0.9)
+            for i in (i for i in range(len(names)) if (codes == i).any()):
+                axes.plot([], [], color=colours(i), marker="s", markersize=8, linestyle="none", label=names[i])
         for curve in panel.curves:
             colour = OKABE_ITO[curve.colour % len(OKABE_ITO)]
             if curve.dots:
-                axes.errorbar(curve.x, curve.y, curve.sem, color=colour, fmt="o", markersize=4, capsize=2, linewidth=1, label=curve.label)  # fmt: skip
+                style: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "linewidth": 1}
+                axes.errorbar(curve.x, curve.y, curve.sem, color=colour, label=curve.label, **style)
             else:
                 axes.plot(curve.x, curve.y, color=colour, linestyle="--" if curve.dashed else "-", label=curve.label)
-        if any(curve.label for curve in panel.curves):
-            axes.legend(fontsize="small", framealpha=0.8, edgecolor="none")
+        if panel.regions is not None or any(curve.label for curve in panel.curves):
+            outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if panel.regions is not None else {}
+            axes.legend(fontsize="small", framealpha=0.8, edgecolor="none", **outside)
         axes.set_xscale("log" if panel.xlog else "linear")
         axes.set_yscale("log" if panel.ylog else "linear")
         if panel.ylim is not None:

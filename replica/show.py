@@ -12,7 +12,17 @@ import sympy as sp
 
 from .activations import NAMED
 from .dynamics import DynamicModel, State
-from .model import ChoiceOption, FunctionOption, LossOption, Model, Observable, Option, OrderParameter, Parameter, WholeOption
+from .model import (
+    ChoiceOption,
+    FunctionOption,
+    LossOption,
+    Model,
+    Observable,
+    Option,
+    OrderParameter,
+    Parameter,
+    WholeOption,
+)
 from .structure import analyse
 
 

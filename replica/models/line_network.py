@@ -263,7 +263,7 @@ class LineNetwork(Norms, ClosedForm):
         """Gradient flow on the raw weights of a network of width `size`, in a random direction."""
         p = dict(parameters)
         slope = square_slope(p["A"], p["B"], p["c_loss"])
-        rates = {name: p[name] for name in ("gamma", "eta_u", "eta_w")}
+        rates: dict[str, Any] = {name: p[name] for name in ("gamma", "eta_u", "eta_w")}
         found = line_flow(*draw_weights(p, size, rng), [p["time"]], slope, **rates)
         return self.trained(found, p)
 

@@ -64,7 +64,7 @@ class LineDescent(Norms, Moments):
         """Gradient descent on the raw weights of a network of width `size`, in a random direction."""
         p = dict(parameters)
         slope = square_slope(p["A"], p["B"], p["c_loss"])
-        rates = {name: p[name] for name in ("step", "gamma", "eta_u", "eta_w")}
+        rates: dict[str, Any] = {name: p[name] for name in ("step", "gamma", "eta_u", "eta_w")}
         return self.trained(line_descent(*draw_weights(p, size, rng), [p["time"]], slope, **rates), p)
 
 
@@ -119,7 +119,7 @@ class DecayingLineNetwork(_Clock, Moments):
         """Decaying gradient flow on the raw weights of a network of width `size`, in a random direction."""
         p = dict(parameters)
         slope = square_slope(p["A"], p["B"], p["c_loss"])
-        rates = {name: p[name] for name in ("gamma", "eta_u", "eta_w", "decay")}
+        rates: dict[str, Any] = {name: p[name] for name in ("gamma", "eta_u", "eta_w", "decay")}
         return self.trained(line_flow(*draw_weights(p, size, rng), [p["time"]], slope, **rates), p)
 
 
