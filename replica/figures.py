@@ -140,8 +140,7 @@ def linear_student(output: str | Path) -> Path:
     ]
     return plot_panels(
         [
-            Panel("time $t$", "error", in_time, "test (lines, dots d = 300), train (dashed)",
-                  xlog=True, ylog=True, ylim=(1e-2, 40.0)),  # fmt: skip
+            Panel("time $t$", "error", in_time, "test (dots: d = 300), train dashed", xlog=True, ylog=True, ylim=(1e-2, 40.0)),
             Panel(r"samples per dimension $\alpha$", "test error", against, "double descent and early stopping", ylog=True),
         ],
         output,

@@ -151,7 +151,8 @@ def read_balanced(path: str | Path) -> tuple[Any, np.ndarray]:
         if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
             raise InputError(f"{path}: {name} is not a matrix: its rows must have one length, at least 1")
         matrices.append(np.array(rows, dtype=float))
-    return BalancedNetwork(*matrices, eta_1=given.eta_1, eta_2=given.eta_2), given.time_values()
+    W1, W2, Sigma = matrices
+    return BalancedNetwork(W1, W2, Sigma, eta_1=given.eta_1, eta_2=given.eta_2), given.time_values()
 
 
 #: Models that are read from a file, because their arrays do not fit a command line.

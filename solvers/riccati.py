@@ -132,7 +132,7 @@ class _Flow:
         self.f, self.V = np.linalg.eigh(F)
         A = self.V.T @ Q0
         if A.shape[1] > A.shape[0]:  # a rotation of the columns, which S does not see; keeps each row's relative accuracy
-            A = np.linalg.qr(A.T, mode="r").T
+            A = np.asarray(np.linalg.qr(A.T, mode="r")).T
         self.start = A
         self.fastest = np.abs(self.f).max()
         self.anchors = {0: A}

@@ -28,7 +28,7 @@ from .result import Result
 CONVERGED, STALLED, NONFINITE = Result.CONVERGED.value, Result.STALLED.value, Result.NONFINITE.value
 QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
 #: Tolerance of the integrator relative to ``rtol``: coarse, and fine.
-COARSE, FINE = 1e-1, 1e-3
+COARSE, FINE = 1e-2, 1e-4
 #: Below this tolerance steps are lost in rounding.
 LEAST_TOLERANCE = 3e-14
 #: Rounding of an evaluated formula: allowance relative to the value, and to the largest value of the point.
@@ -89,6 +89,7 @@ def _one_trajectory(
     times = points[:, time][order]
     coarse, fine, doubled = np.empty((n_times, n_out)), np.empty((n_times, n_out)), np.empty((n_times, n_out))
     status = np.zeros(n_times, dtype=np.int64)
+    done = np.zeros(n_times, dtype=np.bool_)
     levels = nodes.size - 1 if spectral else 1
     tight = max(FINE * rtol, LEAST_TOLERANCE)
     steps = 0
@@ -108,9 +109,11 @@ def _one_trajectory(
                 prepare, start, field, report, integrate, points[0], times, data, sizes, nodes[level + 1], tight,
                 max_steps, status, doubled,
             )  # fmt: skip
-        resolved = True
         for i in range(n_times):
             k = order[i]
+            if done[i]:  # with fewer nodes; a time must not care about the needs of others
+                continue
+            done[i] = True
             for j in range(n_out):
                 values[k, j] = doubled[i, j] if spectral else fine[i, j]
             residual, error = _distance(coarse[i], fine[i]) if integrated else (0.0, 0.0)
@@ -124,8 +127,8 @@ def _one_trajectory(
                     codes[k, 0] = STALLED
                 elif not moved <= quadrature_rtol:
                     codes[k, 0] = QUADRATURE_UNRESOLVED
-                    resolved = False
-        if resolved:
+                    done[i] = False
+        if done.all():
             break
 
 

@@ -14,7 +14,7 @@ import sympy as sp
 from ..dynamics import DataSum, State, column, time_parameter
 from ..expressions import ExpressionError, parse_expression
 from ..model import OptionError, Parameter
-from ..relaxation import elapsed
+from ..relaxation import elapsed, part
 from .line_network import Moments, Norms, half
 from .linear_simulations import draw_weights, line_descent, line_flow, square_slope
 from .schemes import data_moments
@@ -76,30 +76,44 @@ class _Clock(Norms):
     decay = Parameter("rate of weight decay, eta_u mu_u = eta_w mu_w", lower=0, default=0.0, latex=r"\mu")
     time = time_parameter(infinite=False)
 
-    s = State("clock")
+    z = State("clock less its drift")
+
+    def drift(self) -> Any:
+        """Speed of the clock at late times, if it is known: decay keeps it running for ever."""
+        return sp.S.Zero
+
+    def _now(self) -> Any:
+        return self.z + self.drift() * self.time
+
+    def _exponents(self) -> tuple[Any, Any]:
+        """Of p and of q; the drift and the decay, which nearly cancel, are put together first."""
+        turned, lost = 2 * self.kappa * self.z, 2 * self.kappa * self.drift()
+        return turned + (lost - 2 * self.decay) * self.time, -turned - (lost + 2 * self.decay) * self.time
 
     def _overlap(self) -> Any:
-        """u.w as a function of clock and time, regular where a learning rate vanishes."""
-        turned = self.plus * elapsed(2 * self.kappa, self.s) + self.minus * elapsed(-2 * self.kappa, self.s)
-        return sp.exp(-2 * self.decay * self.time) * (self.overlap0 + half * turned)
+        """u.w as a function of clock and time: p - q, or, where that cancels, regular as a learning rate vanishes."""
+        s, (up, down) = self._now(), self._exponents()
+        turned = self.plus * elapsed(2 * self.kappa, s) + self.minus * elapsed(-2 * self.kappa, s)
+        near = sp.exp(-2 * self.decay * self.time) * (self.overlap0 + half * turned)
+        far = (self.plus * sp.exp(up) - self.minus * sp.exp(down)) / (4 * self.kappa)
+        return sp.Piecewise((near, sp.Abs(self.kappa * s) < half), (far, True))
 
     def slope(self, output: Any) -> Any:
         """Minus the derivative of the loss in the slope of the network."""
         raise TypeError("a line network without a loss")
 
     def initial(self) -> Mapping[Any, Any]:
-        return {self.s: 0}
+        return {self.z: 0}
 
     def field(self) -> Mapping[Any, Any]:
-        return {self.s: self.gamma * self.slope(self.gamma * self._overlap())}
+        return {self.z: self.gamma * self.slope(self.gamma * self._overlap()) - self.drift()}
 
     def observables(self) -> Mapping[Any, Any]:
-        shrink = sp.exp(-2 * self.decay * self.time)
-        grown = self.plus * sp.exp(2 * self.kappa * self.s)
-        shrunk = self.minus * sp.exp(-2 * self.kappa * self.s)
+        up, down = self._exponents()
         output = self.gamma * self._overlap()
-        ntk = half * self.gamma**2 * shrink * (grown + shrunk)
-        return self.read(self._overlap(), output, output - self.target, ntk, self.s, shrink)
+        ntk = half * self.gamma**2 * (self.plus * sp.exp(up) + self.minus * sp.exp(down))
+        shrink = sp.exp(-2 * self.decay * self.time)
+        return self.read(self._overlap(), output, output - self.target, ntk, self._now(), shrink)
 
 
 class DecayingLineNetwork(_Clock, Moments):
@@ -114,6 +128,11 @@ class DecayingLineNetwork(_Clock, Moments):
 
     def slope(self, output: Any) -> Any:
         return 2 * self.c_loss * (self.B - self.A * output)
+
+    def drift(self) -> Any:
+        """The growth of the weights makes up for their decay, or, if the target is too weak for that, pulls at full force."""
+        pull = 2 * self.c_loss * self.gamma * self.kappa * self.B
+        return part(sp.sign(pull) * sp.Min(self.decay, sp.Abs(pull)), self.kappa)
 
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """Decaying gradient flow on the raw weights of a network of width `size`, in a random direction."""
