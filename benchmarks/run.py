@@ -165,6 +165,25 @@ def cold_start(quick: bool) -> Iterator[Row]:
         yield Row("d", "replica solve srf, another activation: only its table is compiled", seconds(other, empty), "s")
 
 
+def line_networks(quick: bool) -> Iterator[Row]:
+    """(e) Trajectories of line networks."""
+    import trajectories
+
+    side = 200 if quick else 1000
+    trajectories.trajectory(10)
+    ours = min(trajectories.trajectory() for _ in range(3))
+    many = [trajectories.weights_by_ode(trajectories.TIMES) for _ in range(3)]
+    once = [trajectories.weights_by_ode(np.array([5.0])) for _ in range(3)]
+    point, hand, difference = trajectories.grid_of_trajectories(side)
+    raw = min(seconds for seconds, _ in once)
+    yield Row("e", f"{side} x {side} grid, per trajectory: scipy on 2 x 100 weights over ours", raw / point, "x", 10_000, True)
+    yield Row("e", "one trajectory at 50 times: scipy on 2 x 100 weights over ours", min(s for s, _ in many) / ours, "x")
+    yield Row("e", "largest difference of the two outputs", max(d for _, d in [*many, *once]), "")
+    yield Row("e", f"{side} x {side} grid: ours, 18 observables, over NumPy by hand, output only", point / hand, "x")
+    yield Row("e", "largest difference of the two outputs", difference, "")
+    yield Row("e", f"{side} x {side} grid into a file, 2 workers", trajectories.scan(side), "s")
+
+
 @dataclass
 class _Finished:
     stdout: str
@@ -200,17 +219,19 @@ def measure(parts: str, quick: bool, show: Callable[[Row], None]) -> list[Row]:
         take(phase_diagram(quick))
     if "d" in parts:
         take(cold_start(quick))
+    if "e" in parts:
+        take(line_networks(quick))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two minutes or so: fewer repeats, a smaller diagram")
-    parser.add_argument("--parts", default="abcd", help="some of a, b, c, d; all by default")
+    parser.add_argument("--parts", default="abcde", help="some of a, b, c, d, e; all by default")
     parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     arguments = parser.parse_args()
-    if not arguments.parts or set(arguments.parts) - set("abcd"):
-        parser.error(f"--parts {arguments.parts!r} must be made of the letters a, b, c, d")
+    if not arguments.parts or set(arguments.parts) - set("abcde"):
+        parser.error(f"--parts {arguments.parts!r} must be made of the letters a, b, c, d, e")
     print(f"{'':<3} {'measurement':<76} {'value':>10} {'':<4} {'aim':>14} {'met':>4}")
     rows = measure(arguments.parts, arguments.quick, lambda row: print(row.line(), flush=True))
     if arguments.json:

@@ -58,6 +58,9 @@ def _run_trajectories(
     prepare, start, field, report, integrate, points, time, data, sizes, nodes, options, codes, measures, values
 ):
     """Evaluate every row of `points`."""
+    if sizes[3] == 0 and sizes[4] == 0:
+        _formulas(prepare, report, points, time, data, sizes[0], codes, measures, values)
+        return
     first = 0
     while first < points.shape[0]:
         last = first + 1
@@ -76,6 +79,20 @@ def _same(a, b, time):
         if k != time and a[k] != b[k]:
             return False
     return True
+
+
+@njit(error_model="numpy")
+def _formulas(prepare, report, points, time, data, scalars, codes, measures, values):
+    """Rows that need neither integrator nor nodes: nothing is allocated or sorted."""
+    table, nothing = np.empty(scalars), np.empty(0)
+    for i in range(points.shape[0]):
+        if i == 0 or not _same(points[i - 1], points[i], time):
+            prepare(points[i], data, table)
+        report(points[i, time], nothing, points[i], data, table, values[i])
+        codes[i, 0], codes[i, 1], codes[i, 2] = CONVERGED, 0, 0
+        measures[i, 0], measures[i, 1], measures[i, 2] = 0.0, _rounding(values[i]), 0.0
+        if np.isnan(measures[i, 1]):
+            codes[i, 0] = NONFINITE
 
 
 @njit(error_model="numpy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -89,13 +91,15 @@ def test_five_hundred_random_points_against_high_precision():
     rng = np.random.default_rng(20261124)
     worst = 0.0
     largest = 0.0
+    base = WeightedLineNetwork([1.0], [1.0]).compile()  # the text is the same for all weights
     with mp.workdps(DIGITS):
         for _ in range(500):
             u, w, parameters = random_case(rng)
-            rate = solve(WeightedLineNetwork(u, w), time=0.0, **parameters)["rate"]
-            t = float(rng.choice([10 ** rng.uniform(-3, 2.6), 400.0], p=[0.9, 0.1]) / (rate if rate > 0 else 1.0))
             network = WeightedLineNetwork(u, w)
-            solution = solve(network, time=t, **parameters)
+            problem = replace(base, data=(u, w))
+            rate = solve(problem, time=0.0, **parameters)["rate"]
+            t = float(rng.choice([10 ** rng.uniform(-3, 2.6), 400.0], p=[0.9, 0.1]) / (rate if rate > 0 else 1.0))
+            solution = solve(problem, time=t, **parameters)
             assert solution.result is Result.CONVERGED
             assert not any(np.isnan(v) for v in solution.values.values()), (parameters, solution.values)
             gap, theta, now_u, now_w = exact(u, w, mp.mpf(t), **parameters)
@@ -183,17 +187,17 @@ def test_invariants_are_conserved():
 
 
 def test_time_to_a_loss_is_the_time_at_which_it_is_reached():
-    rng = np.random.default_rng(8)
+    rng, problem = np.random.default_rng(8), LineNetwork().compile()
     for _ in range(50):
         p = {"norm_u0": 10 ** rng.uniform(-3, 1), "norm_w0": rng.random(), "cos_angle0": rng.uniform(-1, 1), "B": rng.normal(),
              "eta_u": rng.random(), "noise": 0.1, "c_loss": 0.5}  # fmt: skip
-        first = solve(LineNetwork(), time=0.0, **p)["loss"]
+        first = solve(problem, time=0.0, **p)["loss"]
         level = 0.05 + (first - 0.05) * rng.uniform(0.01, 0.99)
-        when = solve(LineNetwork(), time=0.0, loss_level=level, **p)["reach_time"]
-        assert solve(LineNetwork(), time=when, **p)["loss"] == pytest.approx(level, rel=1e-9)
-    assert solve(LineNetwork(), time=0.0, noise=0.5, loss_level=0.4)["reach_time"] == np.inf
-    assert solve(LineNetwork(), time=0.0, loss_level=100.0)["reach_time"] == 0.0
-    assert solve(LineNetwork(), time=0.0, cos_angle0=-1.0, loss_level=0.5)["reach_time"] == np.inf  # the saddle
+        when = solve(problem, time=0.0, loss_level=level, **p)["reach_time"]
+        assert solve(problem, time=when, **p)["loss"] == pytest.approx(level, rel=1e-9)
+    assert solve(problem, time=0.0, noise=0.5, loss_level=0.4)["reach_time"] == np.inf
+    assert solve(problem, time=0.0, loss_level=100.0)["reach_time"] == 0.0
+    assert solve(problem, time=0.0, cos_angle0=-1.0, loss_level=0.5)["reach_time"] == np.inf  # the saddle
 
 
 MECHANISMS = {
