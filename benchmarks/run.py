@@ -179,7 +179,7 @@ def line_networks(quick: bool) -> Iterator[Row]:
     yield Row("e", f"{side} x {side} grid, per trajectory: scipy on 2 x 100 weights over ours", raw / point, "x", 10_000, True)
     yield Row("e", "one trajectory at 50 times: scipy on 2 x 100 weights over ours", min(s for s, _ in many) / ours, "x")
     yield Row("e", "largest difference of the two outputs", max(d for _, d in [*many, *once]), "")
-    yield Row("e", f"{side} x {side} grid: ours, 18 observables, over NumPy by hand, output only", point / hand, "x")
+    yield Row("e", f"{side} x {side} grid: ours, all observables, over NumPy by hand, output only", point / hand, "x")
     yield Row("e", "largest difference of the two outputs", difference, "")
     yield Row("e", f"{side} x {side} grid into a file, 2 workers", trajectories.scan(side), "s")
 

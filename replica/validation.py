@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,14 +18,14 @@ import numpy as np
 class Simulated(Protocol):
     """What `simulate_points` needs of a model."""
 
-    def simulate(self, parameters: dict[str, float], size: int, rng: np.random.Generator) -> dict[str, float]: ...
+    def simulate(self, parameters: dict[str, float], size: int, rng: np.random.Generator) -> dict[str, Any]: ...
 
 
 class Estimate(NamedTuple):
-    """Mean over repeats and its standard error (of the mean)."""
+    """Mean over repeats and its standard error (of the mean): floats, or arrays of the shape of an indexed observable."""
 
-    mean: float
-    sem: float
+    mean: Any
+    sem: Any
 
 
 class DisagreementError(AssertionError):
@@ -78,10 +78,26 @@ def simulate_points(
             runs.append(model.simulate(dict(point), size, np.random.default_rng(stream)))
             report(i * repeats + len(runs), len(points) * repeats)
         values = {name: np.array([run[name] for run in runs]) for name in runs[0]}
-        results.append(
-            {name: Estimate(float(v.mean()), float(v.std(ddof=1)) / math.sqrt(repeats)) for name, v in values.items()}
-        )
+        results.append({name: _estimate(v) for name, v in values.items()})
     return results
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    """From repeats along the first axis."""
+    mean, sem = values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return Estimate(mean, sem) if values.ndim > 1 else Estimate(float(mean), float(sem))
+
+
+def _components(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Indexed observables taken apart: ``outer`` becomes ``outer[0]``, ``outer[1]``."""
+    out = {}
+    for name, value in values.items():
+        mean, sem = value if isinstance(value, Estimate) else (value, None)
+        for index in np.ndindex(np.shape(mean)):
+            label = name + (f"[{','.join(map(str, index))}]" if index else "")
+            one = float(np.asarray(mean)[index])
+            out[label] = one if sem is None else Estimate(one, float(np.asarray(sem)[index]))
+    return out
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ class Report:
 
 
 def compare(
-    model: Simulated, parameters: Mapping[str, float], size: int, repeats: int, seed: int, theory: Mapping[str, float]
+    model: Simulated, parameters: Mapping[str, float], size: int, repeats: int, seed: int, theory: Mapping[str, Any]
 ) -> Report:
     """Simulate one point and set it beside the theory.
 
@@ -160,7 +176,7 @@ def compare(
     ----------
     model, parameters, size, repeats, seed
         As in `simulate_points`.
-    theory : dict of float
+    theory : mapping of str to float or array
         Predictions by the names that the simulation uses; further names are ignored.
 
     Returns
@@ -172,8 +188,9 @@ def compare(
     ValueError
         If theory and simulation have no name in common.
     """
-    (simulation,) = simulate_points(model, [parameters], size, repeats, seed)
-    known = {name: float(value) for name, value in theory.items() if name in simulation}
+    (found,) = simulate_points(model, [parameters], size, repeats, seed)
+    simulation, predicted = _components(found), _components(theory)
+    known = {name: value for name, value in predicted.items() if name in simulation}
     if not known:
-        raise ValueError(f"the theory names {sorted(theory)}, the simulation {sorted(simulation)}: nothing to compare")
+        raise ValueError(f"the theory names {sorted(theory)}, the simulation {sorted(found)}: nothing to compare")
     return Report(dict(parameters), size, repeats, known, simulation)

@@ -27,7 +27,7 @@ OWNERS = {
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
-            "compile", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network", "figures"
+            "compile", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network", "figures", "stopping"
         )),
     },
 }

@@ -162,6 +162,10 @@ class ClosedForm(Moments):
     n = Definition("D + S + 2 Q", latex="n")
     m = Definition("D - S + 2 P", latex="m")
 
+    conserved_area = Observable("area of the parallelogram of u and w, conserved", lower=0, latex="a")
+    conserved_imbalance = Observable("eta_w |u|^2 - eta_u |w|^2, conserved", latex="X")
+    conserved_kernel = Observable("least kernel, where the slope is zero: sqrt(ntk^2 - (2 gamma kappa F)^2)", lower=0,
+                                  latex=r"\Theta_{\min}")  # fmt: skip
     limit_output = Observable("slope at time inf", latex=r"F_\infty")
     limit_ntk = Observable("kernel at time inf", lower=0, latex=r"\Theta_\infty")
     rate = Observable("relaxation rate", lower=0, latex=r"\lambda")
@@ -236,6 +240,9 @@ class ClosedForm(Moments):
         )
         return {
             **self.read(**now),
+            self.conserved_area: self.area,
+            self.conserved_imbalance: self.imbalance,
+            self.conserved_kernel: self.gamma**2 * sp.sqrt(self.plus * self.minus),
             self.limit_output: end["output"],
             self.limit_ntk: end["ntk"],
             self.rate: self.speed,

@@ -181,9 +181,11 @@ def test_invariants_are_conserved():
     """The kernel is a function of the output, the area and the imbalance stay."""
     t = solve_trajectory(LineNetwork(), np.linspace(0, 3, 50), eta_u=0.3, eta_w=1.7, gamma=0.8, B=1.5, cos_angle0=-0.4)
     least = t["ntk"] ** 2 - (2 * 0.8 * np.sqrt(0.3 * 1.7) * t["output"]) ** 2
-    np.testing.assert_allclose(least, least[0], rtol=1e-12)
+    np.testing.assert_allclose(least, t["conserved_kernel"] ** 2, rtol=1e-12)
     np.testing.assert_allclose(t["norm_u"] * t["norm_w"] * np.sin(t["angle"]), np.sqrt(1 - 0.4**2), rtol=1e-12)
-    np.testing.assert_allclose(1.7 * t["norm_u"] ** 2 - 0.3 * t["norm_w"] ** 2, 1.4, rtol=1e-12)
+    np.testing.assert_allclose(1.7 * t["norm_u"] ** 2 - 0.3 * t["norm_w"] ** 2, t["conserved_imbalance"], rtol=1e-12)
+    assert t["conserved_area"][0] == pytest.approx(np.sqrt(1 - 0.4**2))
+    assert t["conserved_imbalance"][0] == pytest.approx(1.4)
 
 
 def test_time_to_a_loss_is_the_time_at_which_it_is_reached():

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from replica.experiments import Experiments
 from replica.model import OptionError
 from replica.models import LinearStudent, OnlineStudent, RidgeRegression, TwoLayerStudent
-from solvers import Result, solve, solve_trajectory
+from replica.results import open_simulation
+from replica.validation import compare
+from solvers import Grid, Result, Scan, solve, solve_trajectory
 
 SEED = 20261124
 
@@ -119,3 +122,15 @@ def test_trained_students_are_predicted(case):
                 largest = max(largest, float(z))
                 assert z < 4, (alpha, time, name, z)
     print(f"{case}: largest |z| {largest:.2f}")
+
+
+def test_indexed_observables_are_simulated_scanned_and_compared(tmp_path):
+    model = TwoLayerStudent(hidden=2)
+    theory = solve(model, alpha=2.0, time=1.0)
+    report = compare(model, theory.parameters, 60, 4, SEED, theory.values)
+    assert {"outer[0]", "outer[1]", "test_error"} <= set(report.names)
+    scan = Scan(model, Grid(time=[0.0, 1.0, 2.0]), fixed={"alpha": 2.0})
+    scan.run(tmp_path / "scan.h5")
+    Experiments(model, scan, 60, 3, SEED, {"time": [1.0, 2.0]}).run(tmp_path / "scan.h5")
+    with open_simulation(tmp_path / "scan.h5") as data:
+        assert data.outer.shape == data.outer_sem.shape == (2, 2)
