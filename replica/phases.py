@@ -40,7 +40,7 @@ def leading_exponent(expression: Any, exponents: Mapping[Any, Any]) -> Any:
     """
     e = sp.sympify(expression, strict=True)
     if e in exponents:
-        return sp.sympify(exponents[e])
+        return sp.sympify(exponents[e], strict=True)
     if e.is_number:
         if not e.is_positive:
             raise PhaseError(f"the factor {e} is not positive: terms could cancel, and no exponent is known")

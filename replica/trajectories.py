@@ -146,14 +146,14 @@ class _Compiler:
         """Assign expressions, their sums and averages in one loop each."""
         held: dict[Any, Any] = {}
         for kind, loop in ((DataSum, self._data_loop), (ModeAverage, self._mode_loop)):
-            nodes = {n for e in targets.values() for n in sp.sympify(e).atoms(kind)}
+            nodes = {n for e in targets.values() for n in sp.sympify(e, strict=True).atoms(kind)}
             if nodes:
                 names = {node: w.new() for node in sorted(nodes, key=sp.default_sort_key)}
                 for name in names.values():
                     w.write(f"{name} = 0.0")
                 loop(w, names)
                 held |= names
-        w.assign_all([(name, sp.sympify(e).xreplace(held)) for name, e in targets.items()])
+        w.assign_all([(name, sp.sympify(e, strict=True).xreplace(held)) for name, e in targets.items()])
 
     def _data_loop(self, w: FunctionWriter, names: Mapping[Any, Any]) -> None:
         count = self.model.rows()

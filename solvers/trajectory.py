@@ -232,8 +232,8 @@ def trajectory_points(problem: TrajectoryProblem, points: np.ndarray, method: Me
     entries = entry_points(problem)
     nodes = np.array([method.nodes * 2**k for k in range(method.levels + 2)], dtype=np.int64)
     codes = np.zeros((len(points), 3), dtype=np.int64)
-    measures = np.full((len(points), 3), np.nan)
-    values = np.full((len(points), problem.values.size), np.nan)
+    measures = np.empty((len(points), 3))
+    values = np.empty((len(points), problem.values.size))
     kind = "map" if problem.kind == "map" else "flow"
     sizes = [problem.scalars, problem.state, problem.state_per_node, problem.kind != "closed", problem.spectrum]
     columns = [np.ascontiguousarray(c, dtype=float) for c in problem.data]

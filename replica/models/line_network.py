@@ -381,7 +381,7 @@ class WideLineNetwork(ClosedForm):
     def _scaled(self, given: Mapping[Any, Any]) -> dict[Any, Any]:
         d = self.width
         scales = {self.gamma: d**self.c_gamma, self.eta_u: d**self.c_eta_u, self.eta_w: d**self.c_eta_w}
-        return {s: sp.sympify(e).xreplace({x: x * scale for x, scale in scales.items()}) for s, e in given.items()}
+        return {s: sp.sympify(e, strict=True).xreplace({x: x * scale for x, scale in scales.items()}) for s, e in given.items()}
 
     def definitions(self) -> Mapping[Any, Any]:
         return self._scaled(super().definitions())
