@@ -394,7 +394,7 @@ class Panel:
 def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") -> Path:
     """Draw panels side by side, each with its legend; PlotError as for `plot_curve`."""
     output = _checked_output(output)
-    figure = Figure(figsize=(4.6 * len(panels), 4.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 4.0), dpi=150, layout="constrained")
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         if panel.regions is not None:
             xs, ys, codes, names = panel.regions
@@ -410,8 +410,8 @@ def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") ->
             else:
                 axes.plot(curve.x, curve.y, color=colour, linestyle="--" if curve.dashed else "-", label=curve.label)
         if panel.regions is not None or any(curve.label for curve in panel.curves):
-            outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if panel.regions is not None else {}
-            axes.legend(fontsize="small", framealpha=0.8, edgecolor="none", **outside)
+            # Beside the panel: inside, there is no place that no curve crosses.
+            axes.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.set_xscale("log" if panel.xlog else "linear")
         axes.set_yscale("log" if panel.ylog else "linear")
         if panel.ylim is not None:
