@@ -65,7 +65,7 @@ def mechanisms(output: str | Path) -> Path:
     }
     panels = []
     for k, (ylabel, values) in enumerate(shown.items()):
-        curves = [Curve(times, values(t), name if k == 0 else "", i) for i, (name, t) in enumerate(solved.items())]
+        curves = [Curve(times, values(t), name if k == len(shown) - 1 else "", i) for i, (name, t) in enumerate(solved.items())]
         panels.append(Panel("time $t$", ylabel, curves, ylog=k > 0))
     return plot_panels(panels, output, "Mechanisms of feature learning in a line network")
 

@@ -4,6 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from replica.balanced_network import BalancedNetwork
 from replica.models import DeepMode, LineNetwork
 from solvers import solve, solve_trajectory
 
@@ -58,3 +59,18 @@ def test_all_layers_trained_do_the_same(depth, u0):
     solution = solve(DeepMode(), depth=depth, u0=u0, time=1.5)
     raw = DeepMode().simulate(solution.parameters, 0, None)
     assert solution["strength"] == pytest.approx(raw["strength"], rel=1e-9)
+
+
+def test_aligned_modes_of_a_matrix_network_are_line_networks_balanced_or_not():
+    """W1 = R diag(a) V^T, W2 = U diag(b) R^T, Sigma = U diag(s) V^T: every mode moves alone, with its own a and b."""
+    rng = np.random.default_rng(5)
+    R, U, V = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(3))
+    a, b, s = np.array([0.1, 0.5, 0.02]), np.array([0.4, -0.3, 0.7]), np.array([2.0, 1.0, 0.5])
+    network = BalancedNetwork(R @ np.diag(a) @ V.T, U @ np.diag(b) @ R.T, U @ np.diag(s) @ V.T, balance_tol=10.0)
+    raw = network.simulate(TIMES)["output"]
+    modes = [
+        solve_trajectory(LineNetwork(), TIMES, B=s[i], c_loss=0.5, norm_u0=abs(b[i]), norm_w0=a[i], cos_angle0=np.sign(b[i]))
+        for i in range(3)
+    ]
+    strengths = np.array([mode["output"] for mode in modes]).T
+    np.testing.assert_allclose(raw, np.einsum("ij,tj,kj->tik", U, strengths, V), atol=1e-9)  # of the integration
