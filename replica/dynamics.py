@@ -85,6 +85,7 @@ class Derivation:
     invariants: Sequence[Any]
     closed_form: Mapping[Any, Any]
     certificates: Sequence[Certificate]
+    note: str = ""
 
 
 class DynamicModel(Model):

@@ -35,7 +35,8 @@ def derive() -> Derivation:
     certificates += _clock(flow, u, w, a, b, F)
     certificates += _reduction(flow, u, w, a, b, F)
     closed, shown = _closed_form()
-    return Derivation(flow, invariants, closed, [*certificates, *shown])
+    note = "Two neurons stand for any number; D^2 = S^2 + 4 P Q and rho = 2 D/(exp(D t) - 1)."
+    return Derivation(flow, invariants, closed, [*certificates, *shown], note)
 
 
 def _clock(flow: Flow, u: Any, w: Any, a: Any, b: Any, F: Any) -> list[Certificate]:

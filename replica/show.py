@@ -71,13 +71,16 @@ class _Page:
     def _dynamics(self, model: DynamicModel) -> Iterator[str]:
         derivation = model.derivation()
         if derivation is not None:
-            yield from self.heading("Flow (the gradient of the loss; two neurons stand for any number)", 2)
+            yield from self.heading("Flow (the gradient of the loss)", 2)
             for x, e in derivation.flow.field.items():
                 yield from self.equation(sp.Symbol(f"{x}'"), e)
-            yield from self.heading("Invariants (derived: the null space of the flow on quadratic polynomials)", 2)
+            if derivation.invariants:
+                yield from self.heading("Invariants (derived: the null space of the flow on quadratic polynomials)", 2)
             for e in derivation.invariants:
                 yield from self.equation(sp.Symbol("const"), e)
-            yield from self.heading("Closed form (D^2 = S^2 + 4 P Q, rho = 2 D/(exp(D t) - 1))", 2)
+            yield from self.heading("Closed form", 2)
+            if derivation.note:
+                yield derivation.note
             for x, e in derivation.closed_form.items():
                 yield from self.equation(x, e)
             yield from self.heading("Certificates", 2)
@@ -87,7 +90,8 @@ class _Page:
             yield from self.heading("State", 2)
             for x in model.declared(State).values():
                 yield self.row(x.name, x.long_name + (", for every eigenvalue h" if x.per_mode else ""))
-        yield from self.heading("Definitions (made once per trajectory)", 2)
+        if model.definitions():
+            yield from self.heading("Definitions (made once per trajectory)", 2)
         for symbol, e in model.definitions().items():
             yield from self.equation(symbol, e)
         if model.kind != "closed":

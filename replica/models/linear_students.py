@@ -18,9 +18,10 @@ from typing import Any, ClassVar
 import numpy as np
 import sympy as sp
 
-from ..dynamics import EIGENVALUE, DataSum, DynamicModel, ModeAverage, State, column, time_parameter
+from ..dynamics import EIGENVALUE, DataSum, Derivation, DynamicModel, ModeAverage, State, column, time_parameter
+from ..flow import Flow, certify
 from ..model import Definition, Observable, OptionError, Parameter, WholeOption
-from ..relaxation import elapsed, fade, times
+from ..relaxation import elapsed, fade, spelled_out, times
 from .linear_simulations import online_student, ridge_flow_student, two_layer_student
 
 h = EIGENVALUE
@@ -85,6 +86,26 @@ class LinearStudent(Student):
             "error": kept * w0 - missed * t + noisy * xi,
             "residual": sp.sqrt(h) * (kept * w0 - missed * t) - missed * xi,
         }
+
+    def derivation(self) -> Derivation:
+        """One mode: the gradient flow of its loss, and that the closed form solves it."""
+        w = sp.Symbol("w", real=True)
+        mode = self.mode()
+        w0, t, xi = mode["sources"]
+        residual = sp.sqrt(h) * (w - t) - xi
+        flow = Flow.gradient(residual**2 / 2 + self.reg * w**2 / 2, {w: 1})
+        weight, error, rest = (spelled_out(mode[name]) for name in ("weight", "error", "residual"))
+        return Derivation(
+            flow,
+            [],
+            {w: mode["weight"]},
+            [
+                certify("w(t) solves the flow", sp.diff(weight, self.time) - flow.field[w].subs(w, weight)),
+                certify("w(0) = w0", weight.subs(self.time, 0) - w0),
+                certify("error is w(t) - t", error - (weight - t)),
+                certify("residual is sqrt(h) (w(t) - t) - xi", rest - residual.subs(w, weight)),
+            ],
+        )
 
     def observables(self) -> Mapping[Any, Any]:
         mode = self.mode()

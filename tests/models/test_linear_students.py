@@ -25,6 +25,12 @@ def test_at_the_end_of_time_it_is_ridge_regression(alpha):
         assert student[name] == pytest.approx(ridge[name], rel=1e-9), name
 
 
+def test_the_closed_form_of_a_mode_is_certified():
+    certificates = LinearStudent().derivation().certificates
+    assert len(certificates) == 4
+    assert all(c.holds for c in certificates), [str(c) for c in certificates]
+
+
 def test_an_interpolating_student_has_no_training_error_and_the_known_test_error():
     for alpha in (0.2, 0.7):
         s = solve(LinearStudent(), alpha=alpha, noise=0.5, time=np.inf)
