@@ -74,3 +74,16 @@ def test_aligned_modes_of_a_matrix_network_are_line_networks_balanced_or_not():
     ]
     strengths = np.array([mode["output"] for mode in modes]).T
     np.testing.assert_allclose(raw, np.einsum("ij,tj,kj->tik", U, strengths, V), atol=1e-9)  # of the integration
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 10, 50])
+def test_a_mode_above_its_target_comes_down_at_the_time_of_the_integral(depth):
+    """t = int du / (N u^(2 - 2/N) (s - u)) by quadrature in log u, where the hypergeometric form has no meaning."""
+    s, u0 = 0.8, 3.0
+    with mp.workdps(30):
+        for strength in (2.0, 0.9):
+            ends = [mp.log(u0), mp.log(strength)]
+            power = mp.mpf(2) / depth - 1
+            t = mp.quad(lambda y, power=power: mp.exp(power * y) / (s - mp.exp(y)), ends) / depth
+            found = solve(DeepMode(), depth=depth, s=s, u0=u0, time=float(t))["strength"]
+            assert found == pytest.approx(strength, rel=1e-9)  # the method's rtol, with room for the speed of depth 50

@@ -111,3 +111,15 @@ def test_bad_data_and_losses_are_named():
             AnyLossLineNetwork(x, y)
     with pytest.raises(OptionError, match="loss"):
         AnyLossLineNetwork([1.0], [1.0], "__import__('os')")
+
+
+@pytest.mark.parametrize("B, gamma", [(-1.0, 1.0), (1.0, -1.0), (-2.0, 0.5)])
+@pytest.mark.parametrize("share", [0.25, 0.9, 1.2])
+def test_a_network_collapses_where_the_decay_exceeds_half_the_drive_whatever_the_signs(B, gamma, share):
+    """Zero iff |kS| <= 2 m, kS = 2 c gamma kappa B; else |F| = |F*| - m/(c A |gamma| kappa)."""
+    eta_u, A = 0.5, 1.3
+    force = abs(gamma) * eta_u**0.5 * abs(B)  # |kS|/2 at c = 1
+    t = 300.0 / force
+    given = {"A": A, "B": B, "gamma": gamma, "eta_u": eta_u, "c_loss": 0.5, **START}
+    solution = solve(DecayingLineNetwork(), decay=share * force, time=t, **given)
+    assert solution["output"] == pytest.approx(B / A * max(0.0, 1 - share), abs=1e-8)
