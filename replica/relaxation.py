@@ -97,14 +97,24 @@ class half_log(Piece):
         return sp.log(a / b) / (2 * kappa)
 
 
-class norm_squared(Piece):
-    """The y >= 0 with other y - own z = imbalance and y z = product."""
+class hypotenuse(Piece):
+    """sqrt(a^2 + b^2)."""
+
+    nargs = 2
+
+    @classmethod
+    def formula(cls, a: Any, b: Any) -> Any:
+        return sp.sqrt(a**2 + b**2)
+
+
+class layer_norm(Piece):
+    """The y >= 0 with other y^2 - own z^2 = imbalance and y z = product."""
 
     nargs = 5
 
     @classmethod
     def formula(cls, imbalance: Any, product: Any, own: Any, other: Any, start: Any) -> Any:
-        return (imbalance + sp.sqrt(imbalance**2 + 4 * own * other * product)) / (2 * other)
+        return sp.sqrt((imbalance + sp.sqrt(imbalance**2 + 4 * own * other * product**2)) / (2 * other))
 
 
 class elapsed(Piece):
@@ -128,7 +138,8 @@ class fade(Piece):
 
 
 PIECES: dict[str, type[Piece]] = {
-    piece.__name__: piece for piece in (pace, pace_time, ratio, part, times, upper_root, half_log, norm_squared, elapsed, fade)
+    piece.__name__: piece
+    for piece in (pace, pace_time, ratio, part, times, upper_root, half_log, hypotenuse, layer_norm, elapsed, fade)
 }
 
 

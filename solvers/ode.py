@@ -1,7 +1,9 @@
-"""Jitted integrators: Dormand-Prince 8(5,3) with dense output for flows, and plain repetition for maps.
+"""Jitted integrators: Dormand-Prince 8(5,3) for flows, and plain repetition for maps.
 
-Steps never depend on the times asked for: the integrator walks on and interpolates.  So a trajectory has the same numbers
-whichever of its times are wanted.  Integrators take the vector field as a first-class function and are compiled once.
+Steps never depend on the times asked for: inside the step that passes a wanted time, a shorter step of its own is taken to
+it, and forgotten.  So a trajectory has the same numbers whichever of its times are wanted, and all with the accuracy of the
+steps, which the usual interpolation between steps (one order less) does not have.  Integrators take the vector field as a
+first-class function and are compiled once.
 
 References
 ----------
@@ -32,14 +34,10 @@ INTEGRATE_SIGNATURE = types.UniTuple(types.int64, 2)(
     types.float64[:, ::1],
 )
 
-# Public coefficient tables of scipy's own implementation: 12 stages, one for the error, three for the dense output.
+# Public coefficient tables of scipy's own implementation: 12 stages, and the slope at the end for the error.
 STAGES = DOP853.n_stages
-_A = np.zeros((STAGES + 4, STAGES + 4))
-_A[:STAGES, :STAGES] = DOP853.A
-_A[STAGES, :STAGES] = DOP853.B
-_A[STAGES + 1 :, :] = DOP853.A_EXTRA
-_C = np.concatenate([DOP853.C, [1.0], DOP853.C_EXTRA])
-_E3, _E5, _D = np.array(DOP853.E3), np.array(DOP853.E5), np.array(DOP853.D)
+_A, _B, _C = np.array(DOP853.A[:STAGES, :STAGES]), np.array(DOP853.B), np.array(DOP853.C[:STAGES])
+_E3, _E5 = np.array(DOP853.E3), np.array(DOP853.E5)
 SAFETY, LEAST_FACTOR, MOST_FACTOR = 0.9, 0.2, 10.0
 #: A step this small relative to time is rounding.
 LEAST_STEP = 1e-15
@@ -85,14 +83,22 @@ def _first_step(x, slope, rtol, atol):
     return max(1e-6, 0.01 * size / speed) if size > 1e-5 else 1e-6
 
 
+@_jit
+def _walk(field, t, step, x, p, data, table, k, trial, y):
+    """One step from x at t to y; k[0] is the slope at its start, the other stages are made here."""
+    for j in range(1, STAGES):
+        _combine(k, _A[j], j, step, x, trial)
+        field(t + _C[j] * step, trial, p, data, table, k[j])
+    _combine(k, _B, STAGES, step, x, y)
+
+
 def _flow(field, start, p, data, table, times, rtol, atol, max_steps, states):
     """Integrate from time 0 to the last of the times."""
     n = start.size
     states[:, :] = np.nan
-    k = np.empty((STAGES + 4, n))
+    k, aside = np.empty((STAGES + 1, n)), np.empty((STAGES + 1, n))
     x, y, trial = start.copy(), np.empty(n), np.empty(n)
     e5, e3 = np.empty(n), np.empty(n)
-    dense = np.empty((7, n))
     wanted = 0
     while wanted < times.size and times[wanted] <= 0.0:
         for i in range(n):
@@ -107,10 +113,7 @@ def _flow(field, start, p, data, table, times, rtol, atol, max_steps, states):
         if not step > LEAST_STEP * t:
             return NONFINITE, steps
         steps += 1
-        for j in range(1, STAGES):
-            _combine(k, _A[j], j, step, x, trial)
-            field(t + _C[j] * step, trial, p, data, table, k[j])
-        _combine(k, _A[STAGES], STAGES, step, x, y)
+        _walk(field, t, step, x, p, data, table, k, trial, y)
         field(t + step, y, p, data, table, k[STAGES])
         for i in range(n):
             e5[i] = 0.0
@@ -130,46 +133,17 @@ def _flow(field, start, p, data, table, times, rtol, atol, max_steps, states):
         if error >= 1.0:
             step *= max(LEAST_FACTOR, SAFETY * error ** (-0.125))
             continue
-        if times[wanted] <= t + step:
-            for j in range(STAGES + 1, STAGES + 4):
-                _combine(k, _A[j], j, step, x, trial)
-                field(t + _C[j] * step, trial, p, data, table, k[j])
-            _dense(k, step, x, y, dense)
-            while wanted < times.size and times[wanted] <= t + step:
-                _interpolate(dense, (times[wanted] - t) / step, x, states[wanted])
-                wanted += 1
+        while wanted < times.size and times[wanted] <= t + step:
+            for i in range(n):
+                aside[0, i] = k[0, i]
+            _walk(field, t, times[wanted] - t, x, p, data, table, aside, trial, states[wanted])
+            wanted += 1
         t += step
         for i in range(n):
             x[i] = y[i]
             k[0, i] = k[STAGES, i]
         step *= MOST_FACTOR if error == 0.0 else min(MOST_FACTOR, max(LEAST_FACTOR, SAFETY * error ** (-0.125)))
     return CONVERGED, steps
-
-
-@_jit
-def _dense(k, step, x, y, dense):
-    for i in range(x.size):
-        change = y[i] - x[i]
-        dense[0, i] = change
-        dense[1, i] = step * k[0, i] - change
-        dense[2, i] = 2.0 * change - step * (k[STAGES, i] + k[0, i])
-    for d in range(4):
-        for i in range(x.size):
-            dense[3 + d, i] = 0.0
-        for j in range(STAGES + 4):
-            a = step * _D[d, j]
-            for i in range(x.size):
-                dense[3 + d, i] += a * k[j, i]
-
-
-@_jit
-def _interpolate(dense, fraction, x, out):
-    for i in range(x.size):
-        value = 0.0
-        for d in range(7):
-            value += dense[6 - d, i]
-            value *= fraction if d % 2 == 0 else 1.0 - fraction
-        out[i] = x[i] + value
 
 
 def _map(field, start, p, data, table, times, rtol, atol, max_steps, states):

@@ -87,17 +87,24 @@ def half_log(a, b, slope, kappa):
 
 
 @njit(cache=True, error_model="numpy")
-def norm_squared(imbalance, product, own, other, start):
-    """Squared norm y of a layer: ``other y - own z = imbalance``, ``y z = product``, both layers >= 0.
+def hypotenuse(a, b):
+    """sqrt(a^2 + b^2), also where the squares underflow or overflow."""
+    return math.hypot(a, b)
+
+
+@njit(cache=True, error_model="numpy")
+def layer_norm(imbalance, product, own, other, start):
+    """Norm y of a layer: ``other y^2 - own z^2 = imbalance``, ``y z = product``, both layers >= 0.
 
     `own` and `other` are the two learning rates.  If everything vanishes and so does a rate, nothing moves: `start`.
+    No square of the product is formed, so norms are right down to 1e-300.
     """
-    root = math.hypot(imbalance, 2.0 * math.sqrt(own * other * product))
+    root = math.hypot(imbalance, 2.0 * math.sqrt(own) * math.sqrt(other) * product)
     if root == 0.0:
-        return start if own * other == 0.0 else 0.0
+        return start if own == 0.0 or other == 0.0 else 0.0
     if imbalance >= 0.0:
-        return (root + imbalance) / (2.0 * other)
-    return 2.0 * own * product / (root - imbalance)
+        return math.sqrt((root + imbalance) / (2.0 * other))
+    return product * math.sqrt(2.0 * own / (root - imbalance))
 
 
 @njit(cache=True, error_model="numpy")
@@ -106,9 +113,10 @@ def elapsed(rate, s):
     x = rate * s
     if rate == 0.0 or abs(x) < 1e-300:
         return s
-    if x > 709.0:
-        return math.inf
-    return math.expm1(x) / rate
+    if x < 700.0:
+        return math.expm1(x) / rate
+    # The quotient may be finite where the exponential is not.
+    return math.exp(0.5 * x) / rate * math.exp(0.5 * x) if x < 1400.0 else math.inf
 
 
 @njit(cache=True, error_model="numpy")

@@ -5,7 +5,8 @@ depend on the times asked for, so the numbers do not depend on how rows are spli
 
 What the verdict measures:
 
-* error: change of the values when the integrator's tolerance is a hundred times smaller, plus rounding;
+* error: change of the values when the integrator's tolerance is thirty times smaller (or as small as rounding allows),
+  plus rounding;
 * residual: the same, relative (absolute below 1); a point has converged if it is at most ``rtol``;
 * quadrature error: change when the nodes of the spectrum are doubled.
 
@@ -28,7 +29,7 @@ from .result import Result
 CONVERGED, STALLED, NONFINITE = Result.CONVERGED.value, Result.STALLED.value, Result.NONFINITE.value
 QUADRATURE_UNRESOLVED = Result.QUADRATURE_UNRESOLVED.value
 #: Tolerance of the integrator relative to ``rtol``: coarse, and fine.
-COARSE, FINE = 1e-2, 1e-4
+COARSE, FINE = 3e-3, 1e-4
 #: Below this tolerance steps are lost in rounding.
 LEAST_TOLERANCE = 3e-14
 #: Rounding of an evaluated formula: allowance relative to the value, and to the largest value of the point.

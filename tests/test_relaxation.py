@@ -42,8 +42,9 @@ def test_negative_arguments_do_not_cancel():
             exact = mp.mpf(s) + mp.sqrt(mp.mpf(s) ** 2 + 4 * mp.mpf(c))
             assert abs(relaxation.upper_root(s, c) / exact - 1) < 1e-15
         for x, product in ((-1.0, 1e-18), (1.0, 1e-18), (-1e4, 1.0)):
-            exact = (mp.mpf(x) + mp.sqrt(mp.mpf(x) ** 2 + 4 * mp.mpf(product))) / 2
-            assert abs(relaxation.norm_squared(x, product, 1.0, 1.0, 7.0) / exact - 1) < 1e-15
+            exact = mp.sqrt((mp.mpf(x) + mp.sqrt(mp.mpf(x) ** 2 + 4 * mp.mpf(product) ** 2)) / 2)
+            assert abs(relaxation.layer_norm(x, product, 1.0, 1.0, 7.0) / exact - 1) < 1e-15
+            assert relaxation.layer_norm(-1.0, 1e-250, 1.0, 1.0, 7.0) == pytest.approx(1e-250, rel=1e-15)
 
 
 LIMITS = [
@@ -56,8 +57,9 @@ LIMITS = [
     ("upper_root", (0.0, 0.0), 0.0), ("upper_root", (-3.0, 0.0), 0.0),
     ("half_log", (2.0, 2.0, 1.0, 0.0), 0.25), ("half_log", (math.inf, math.inf, 1.0, 1.0), 0.0),
     ("half_log", (0.0, 1.0, -1.0, 1.0), -math.inf), ("half_log", (1.0, 0.0, 1.0, 1.0), math.inf),
-    ("norm_squared", (0.0, 0.0, 0.0, 1.0, 7.0), 7.0), ("norm_squared", (0.0, 0.0, 1.0, 1.0, 7.0), 0.0),
+    ("layer_norm", (0.0, 0.0, 0.0, 1.0, 7.0), 7.0), ("layer_norm", (0.0, 0.0, 1.0, 1.0, 7.0), 0.0),
     ("elapsed", (0.0, math.inf), math.inf), ("elapsed", (-2.0, math.inf), 0.5), ("elapsed", (0.0, 3.0), 3.0),
+    ("elapsed", (1.0, 2000.0), math.inf), ("hypotenuse", (3e-200, 4e-200), 5e-200),
     ("fade", (0.0, math.inf), 1.0), ("fade", (1.0, math.inf), 0.0),
 ]  # fmt: skip
 
@@ -65,3 +67,10 @@ LIMITS = [
 @pytest.mark.parametrize("name, arguments, limit", LIMITS)
 def test_limits(name, arguments, limit):
     assert getattr(relaxation, name)(*arguments) == limit
+
+
+def test_an_elapsed_clock_is_finite_wherever_the_quotient_is():
+    for rate, s in ((1.0, 709.5), (1e10, 7.15e-8), (1e-3, 705e3)):
+        with mp.workdps(30):
+            exact = mp.expm1(mp.mpf(rate) * mp.mpf(s)) / mp.mpf(rate)
+        assert relaxation.elapsed(rate, s) == pytest.approx(float(exact), rel=1e-12)

@@ -20,7 +20,7 @@ import sympy as sp
 from ..dynamics import DataSum, Derivation, DynamicModel, column, time_parameter
 from ..line_certificates import derive
 from ..model import Definition, Observable, Parameter, WholeOption
-from ..relaxation import half_log, norm_squared, pace, pace_time, part, ratio, times, upper_root
+from ..relaxation import half_log, hypotenuse, layer_norm, pace, pace_time, part, ratio, times, upper_root
 from .linear_simulations import draw_weights, line_flow, square_slope
 from .schemes import check_weights, standard_normals
 
@@ -77,20 +77,24 @@ class Line(DynamicModel):
             self.output0: self.gamma * self.overlap0,
         }
 
+    def is_pure(self) -> Any:
+        """One of plus and minus vanishes, and for ever: the other is u.w itself."""
+        return sp.Or(sp.Eq(self.plus, 0), sp.Eq(self.minus, 0))
+
     def read(self, overlap: Any, output: Any, gap: Any, ntk: Any, clock: Any, shrink: Any = 1) -> dict[Any, Any]:
         """Observables from u.w, slope, gap, kernel and clock; `shrink` multiplies area and imbalance, if not conserved."""
         area, imbalance = self.area * sp.Abs(shrink), self.imbalance * shrink
-        product = overlap**2 + area**2
+        product = hypotenuse(overlap, area)
         return {
             self.output: output,
             self.gap: gap,
             self.loss: self.c_loss * (self.A * gap**2 + self.noise),
             self.ntk: ntk,
             self.clock: clock,
-            self.cos_angle: part(overlap, sp.sqrt(product)),
+            self.cos_angle: part(overlap, product),
             self.angle: sp.atan2(area, overlap),
-            self.norm_u: sp.sqrt(norm_squared(imbalance, product, self.eta_u, self.eta_w, self.start_u * sp.Abs(shrink))),
-            self.norm_w: sp.sqrt(norm_squared(-imbalance, product, self.eta_w, self.eta_u, self.start_w * sp.Abs(shrink))),
+            self.norm_u: layer_norm(imbalance, product, self.eta_u, self.eta_w, sp.sqrt(self.start_u * sp.Abs(shrink))),
+            self.norm_w: layer_norm(-imbalance, product, self.eta_w, self.eta_u, sp.sqrt(self.start_w * sp.Abs(shrink))),
         }
 
     def derivation(self) -> Derivation:
@@ -206,7 +210,7 @@ class ClosedForm(Moments):
         grown = times(self.plus, ratio(self.n, self.m, rho))
         shrunk = times(self.minus, ratio(self.m, self.n, rho))
         # With p or q zero the other is u.w itself, to all digits, also where u.w tends to zero.
-        pure = sp.And(sp.Eq(self.plus * self.minus, 0), self.kappa > 0)
+        pure = sp.And(self.is_pure(), self.kappa > 0)
         overlap = sp.Piecewise(
             (part(grown - shrunk, 4 * self.kappa), pure),
             (left * self.overlap0 + part(done * self.target, self.gamma), True),
@@ -231,12 +235,14 @@ class ClosedForm(Moments):
     def observables(self) -> Mapping[Any, Any]:
         now, end = self.at(pace(self.speed, self.time)), self.at(sp.S.Zero)
         g0, g1, a = self.overlap0, end["overlap"], self.area
-        product0, product1 = sp.sqrt(g0**2 + a**2), sp.sqrt(g1**2 + a**2)
-        start = half * self.gamma**2 * (self.plus + self.minus)
         change = g1 - g0
+        product0, product1 = hypotenuse(g0, a), hypotenuse(g1, a)
+        sine, cosine, sine1, cosine1 = part(a, product0), part(g0, product0), part(a, product1), part(g1, product1)
+        turned = sp.atan2(times(sine, part(change, product1)), sine * sine1 + cosine * cosine1)
+        start = half * self.gamma**2 * (self.plus + self.minus)
         share = sp.Piecewise(
-            (part(a**2, g0**2 + a**2), sp.Eq(change, 0)),
-            (part(a * sp.atan2(a * change, a**2 + g0 * g1), change), True),
+            (sine**2, sp.Eq(change, 0)),
+            (part(a * turned, change), True),
         )
         return {
             **self.read(**now),
@@ -250,7 +256,7 @@ class ClosedForm(Moments):
             self.reach_time: self._reach_time(),
             self.ntk_ratio: part(end["ntk"], start),
             self.angle_share: share,
-            self.cos_change: part(sp.Abs(g1), product1) - part(sp.Abs(g0), product0),
+            self.cos_change: sp.Abs(cosine1) - sp.Abs(cosine),
             self.norm_change: sp.Piecewise((0, sp.Eq(product1, product0)), (sp.log(product1 / product0), True)),
         }
 

@@ -14,10 +14,13 @@ import sympy as sp
 from ..dynamics import DataSum, State, column, time_parameter
 from ..expressions import ExpressionError, parse_expression
 from ..model import OptionError, Parameter
-from ..relaxation import elapsed, part
+from ..relaxation import elapsed, part, times
 from .line_network import Moments, Norms, half
 from .linear_simulations import draw_weights, line_descent, line_flow, square_slope
 from .schemes import data_moments
+
+#: Integration does not tell p from q closer than this.
+UNTOLD = sp.Float(1e-11)
 
 
 class LineDescent(Norms, Moments):
@@ -82,21 +85,27 @@ class _Clock(Norms):
         """Speed of the clock at late times, if it is known: decay keeps it running for ever."""
         return sp.S.Zero
 
-    def _now(self) -> Any:
+    def now(self) -> Any:
+        """The clock."""
         return self.z + self.drift() * self.time
 
-    def _exponents(self) -> tuple[Any, Any]:
-        """Of p and of q; the drift and the decay, which nearly cancel, are put together first."""
+    def pair(self) -> tuple[Any, Any]:
+        """p and q; the drift and the decay, which nearly cancel, are put together first."""
         turned, lost = 2 * self.kappa * self.z, 2 * self.kappa * self.drift()
-        return turned + (lost - 2 * self.decay) * self.time, -turned - (lost + 2 * self.decay) * self.time
+        up, down = turned + (lost - 2 * self.decay) * self.time, -turned - (lost + 2 * self.decay) * self.time
+        return times(self.plus, sp.exp(up)), times(self.minus, sp.exp(down))
 
-    def _overlap(self) -> Any:
-        """u.w as a function of clock and time: p - q, or, where that cancels, regular as a learning rate vanishes."""
-        s, (up, down) = self._now(), self._exponents()
+    def overlap(self) -> Any:
+        """p - q, or, where that cancels, regular as a learning rate vanishes.
+
+        The difference is good to integration error; of parallel layers the sign would be all that is left, so it is 0 there.
+        """
+        s, (p, q) = self.now(), self.pair()
         turned = self.plus * elapsed(2 * self.kappa, s) + self.minus * elapsed(-2 * self.kappa, s)
         near = sp.exp(-2 * self.decay * self.time) * (self.overlap0 + half * turned)
-        far = (self.plus * sp.exp(up) - self.minus * sp.exp(down)) / (4 * self.kappa)
-        return sp.Piecewise((near, sp.Abs(self.kappa * s) < half), (far, True))
+        exact = sp.Piecewise((near, sp.Abs(self.kappa * s) < half), ((p - q) / (4 * self.kappa), True))
+        lost = sp.And(sp.Eq(self.area, 0), p * q > 0, sp.Abs(p - q) < UNTOLD * (p + q))
+        return sp.Piecewise((0, lost), (exact, True))
 
     def slope(self, output: Any) -> Any:
         """Minus the derivative of the loss in the slope of the network."""
@@ -106,14 +115,13 @@ class _Clock(Norms):
         return {self.z: 0}
 
     def field(self) -> Mapping[Any, Any]:
-        return {self.z: self.gamma * self.slope(self.gamma * self._overlap()) - self.drift()}
+        return {self.z: self.gamma * self.slope(self.gamma * self.overlap()) - self.drift()}
 
     def observables(self) -> Mapping[Any, Any]:
-        up, down = self._exponents()
-        output = self.gamma * self._overlap()
-        ntk = half * self.gamma**2 * (self.plus * sp.exp(up) + self.minus * sp.exp(down))
+        p, q = self.pair()
+        output = self.gamma * self.overlap()
         shrink = sp.exp(-2 * self.decay * self.time)
-        return self.read(self._overlap(), output, output - self.target, ntk, self._now(), shrink)
+        return self.read(self.overlap(), output, output - self.target, half * self.gamma**2 * (p + q), self.now(), shrink)
 
 
 class DecayingLineNetwork(_Clock, Moments):
@@ -125,6 +133,21 @@ class DecayingLineNetwork(_Clock, Moments):
 
     name: ClassVar[str] = "decaying-line-network"
     title: ClassVar[str] = "Linear network on data along a line, with weight decay"
+
+    faded = State("minus the log of what is left of u.w, if the target is 0")
+
+    def overlap(self) -> Any:
+        """p - q; with target 0 that is rounding in the end, and the sign of a vanishing layer would be lost with it."""
+        return sp.Piecewise((self.overlap0 * sp.exp(-self.faded), sp.Eq(self.B, 0)), (super().overlap(), True))
+
+    def initial(self) -> Mapping[Any, Any]:
+        return {**super().initial(), self.faded: 0}
+
+    def field(self) -> Mapping[Any, Any]:
+        """(u.w)' = gamma slope (p + q)/2 - 2 decay u.w, with a slope proportional to u.w."""
+        p, q = self.pair()
+        rate = self.c_loss * self.gamma**2 * self.A * (p + q) + 2 * self.decay
+        return {**super().field(), self.faded: sp.Piecewise((rate, sp.Eq(self.B, 0)), (0, True))}
 
     def slope(self, output: Any) -> Any:
         return 2 * self.c_loss * (self.B - self.A * output)

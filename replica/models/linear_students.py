@@ -56,7 +56,8 @@ class LinearStudent(Student):
     """Ridge regression by gradient flow: test and training error in time, at n, d -> infinity with n/d = alpha.
 
     Inputs x ~ N(0, 1), labels ``y = <w*, x> + sqrt(noise) xi`` with ``|w*|^2 = signal``; the student follows
-    ``w' = -(X^T (X w - y)/n + reg w)`` from ``|w|^2 = q0``, ``<w, w*> = m0``.  Exact; at time inf it is ridge regression.
+    ``w' = -(X^T (X w - y)/n + reg w)`` from ``|w|^2 = q0``, at an angle of cosine `cos_angle0`
+    to w*.  Exact; at time inf it is ridge regression.
     """
 
     name: ClassVar[str] = "linear-student"
@@ -65,7 +66,8 @@ class LinearStudent(Student):
 
     reg = Parameter("ridge penalty lambda", lower=0, default=0.0, latex=r"\lambda")
     q0 = Parameter("squared norm of the student at time 0", lower=0, default=0.0, latex="q_0")
-    m0 = Parameter("overlap of student and teacher at time 0", default=0.0, latex="m_0")
+    cos_angle0 = Parameter("cosine of the angle between student and teacher at time 0", lower=-1, upper=1, default=0.0,
+                           latex=r"\cos\theta_0")  # fmt: skip
     time = time_parameter(infinite=True)
 
     m = Observable("overlap of student and teacher")
@@ -110,7 +112,8 @@ class LinearStudent(Student):
     def observables(self) -> Mapping[Any, Any]:
         mode = self.mode()
         sources = mode["sources"]
-        covariance = [[self.q0, self.m0, 0], [self.m0, self.signal, 0], [0, 0, self.noise / self.alpha]]
+        m0 = self.cos_angle0 * sp.sqrt(self.q0 * self.signal)
+        covariance = [[self.q0, m0, 0], [m0, self.signal, 0], [0, 0, self.noise / self.alpha]]
 
         def moment(a: Any, b: Any) -> Any:
             return second_moment(a, b, sources, covariance)
@@ -125,7 +128,9 @@ class LinearStudent(Student):
 
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """One draw of data in dimension `size`, its flow solved exactly."""
-        return _at_time(ridge_flow_student, parameters, size, rng)
+        p = dict(parameters)
+        p["m0"] = p.pop("cos_angle0") * np.sqrt(p["q0"] * p["signal"])
+        return _at_time(ridge_flow_student, p, size, rng)
 
 
 class TwoLayerStudent(Student):
@@ -140,13 +145,13 @@ class TwoLayerStudent(Student):
     hidden : int
         Number of hidden units k, 1 to 8.
     u0, K0, o0 : array_like, optional
-        Initial ``u`` (k), ``W W^T`` (k, k) and ``W w*`` (k), before the factors `scale_u` and `scale_w`.  If left out:
-        ones over sqrt(k), the identity over k, and zero.
+        Initial ``u`` (k), ``W W^T`` (k, k) and ``W w*/|w*|`` (k), before the factors `scale_u` and `scale_w`.  If left
+        out: ones over sqrt(k), the identity over k, and zero.
 
     Raises
     ------
     OptionError
-        If an array has a wrong shape or is not finite.
+        If an array has a wrong shape or is not finite, or `K0` and `o0` are not the overlaps of any vectors.
     """
 
     name: ClassVar[str] = "two-layer-student"
@@ -184,6 +189,7 @@ class TwoLayerStudent(Student):
         self.u0 = _array(self.name, "u0", u0, np.full(k, k**-0.5))
         self.K0 = _array(self.name, "K0", K0, np.eye(k) / k)
         self.o0 = _array(self.name, "o0", o0, np.zeros(k))
+        _check_overlaps(self.name, "K0 and o0", np.block([[self.K0, self.o0[:, None]], [self.o0[None, :], np.ones((1, 1))]]))
 
     def sizes(self) -> dict[str, int]:
         return {"unit": self.hidden}
@@ -193,7 +199,7 @@ class TwoLayerStudent(Student):
         return _one_row({"u0": self.u0, "K0": self.K0, "o0": self.o0})
 
     def definitions(self) -> Mapping[Any, Any]:
-        scales = {"u0": self.scale_u, "K0": self.scale_w**2, "o0": self.scale_w}
+        scales = {"u0": self.scale_u, "K0": self.scale_w**2, "o0": self.scale_w * sp.sqrt(self.signal)}
         given = {self.start_u: ("u0", self.u0), self.start_K: ("K0", self.K0), self.start_o: ("o0", self.o0)}
         return {
             symbol: scales[name] * DataSum(column(key))
@@ -257,7 +263,7 @@ class TwoLayerStudent(Student):
         """One draw of data and weights in dimension `size`, all weights trained."""
         p = dict(parameters)
         u, w = p.pop("scale_u"), p.pop("scale_w")
-        start = {"u0": u * self.u0, "K0": w**2 * self.K0, "o0": w * self.o0}
+        start = {"u0": u * self.u0, "K0": w**2 * self.K0, "o0": w * np.sqrt(p["signal"]) * self.o0}
         found = _at_time(two_layer_student, p, size, rng, **start)
         return {"outer" if name == "u" else name: value for name, value in found.items()}
 
@@ -306,15 +312,13 @@ class OnlineStudent(DynamicModel):
 
     def __init__(self, a: Any = None, T: Any = None, v0: Any = None, R0: Any = None, Q0: Any = None) -> None:
         super().__init__()
-        self.a = np.atleast_1d(np.asarray(1.0 if a is None else a, dtype=float))
-        self.v0 = np.atleast_1d(np.asarray(1.0 if v0 is None else v0, dtype=float))
+        self.a = _vector(self.name, "a", 1.0 if a is None else a)
+        self.v0 = _vector(self.name, "v0", 1.0 if v0 is None else v0)
         m, k = self.a.size, self.v0.size
         self.T = _array(self.name, "T", T, np.eye(m))
         self.R0 = _array(self.name, "R0", R0, np.zeros((k, m)))
         self.Q0 = _array(self.name, "Q0", Q0, np.eye(k))
-        joint = np.block([[self.T, self.R0.T], [self.R0, self.Q0]])
-        if not np.allclose(joint, joint.T) or np.linalg.eigvalsh(joint).min() < -1e-12 * np.abs(joint).max():
-            raise OptionError(f"{self.name}: T, R0 and Q0 are not the overlaps of any vectors (not positive semidefinite)")
+        _check_overlaps(self.name, "T, R0 and Q0", np.block([[self.T, self.R0.T], [self.R0, self.Q0]]))
 
     @property
     def options(self) -> dict[str, str]:
@@ -369,8 +373,34 @@ class OnlineStudent(DynamicModel):
         return {"outer" if name == "v" else name: value for name, value in found.items()}
 
 
+def _numbers(model: str, name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise OptionError(f"{model}: {name} = {value!r} is not an array of numbers") from None
+
+
+def _vector(model: str, name: str, value: Any) -> np.ndarray:
+    array = np.atleast_1d(_numbers(model, name, value))
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise OptionError(f"{model}: {name} has shape {array.shape}; a non-empty vector of finite numbers is needed")
+    return array
+
+
+def _check_overlaps(model: str, names: str, gram: np.ndarray) -> None:
+    """Raise OptionError unless `gram` is symmetric and positive semidefinite, up to rounding."""
+    size = np.abs(gram).max()
+    if np.abs(gram - gram.T).max() > 1e-12 * size:
+        raise OptionError(f"{model}: {names} are not the overlaps of any vectors (not symmetric)")
+    least = np.linalg.eigvalsh(gram).min()
+    if least < -1e-12 * size:
+        raise OptionError(
+            f"{model}: {names} are not the overlaps of any vectors (their matrix has the eigenvalue {least:.3g} < 0)"
+        )
+
+
 def _array(model: str, name: str, value: Any, default: np.ndarray) -> np.ndarray:
-    array = default if value is None else np.asarray(value, dtype=float)
+    array = default if value is None else _numbers(model, name, value)
     if array.shape != default.shape or not np.isfinite(array).all():
         raise OptionError(f"{model}: {name} has shape {array.shape}; finite numbers of shape {default.shape} are needed")
     return array

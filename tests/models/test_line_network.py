@@ -177,6 +177,18 @@ def test_limits_are_reached_without_a_nan(case):
     assert (trajectory["stuck"] == stuck).all()
 
 
+def test_layers_that_vanish_keep_their_angle_and_norms():
+    """|u|, |w| ~ exp(-rate t/2): u.w underflows long after its square would."""
+    start = {"norm_u0": 0.8, "norm_w0": 1.1, "cos_angle0": 1.0, "B": 0.0, "c_loss": 0.5}
+    t = solve_trajectory(LineNetwork(), [100.0, 500.0, 1000.0, 1200.0], **start)
+    assert t.converged
+    rate = 1.1**2 - 0.8**2
+    np.testing.assert_array_equal(t["cos_angle"], 1)
+    np.testing.assert_allclose(t["norm_w"], rate**0.5, rtol=1e-13)
+    later = np.log(t["norm_u"][1:] / t["norm_u"][:-1])
+    np.testing.assert_allclose(later, [-400 * rate, -500 * rate, -200 * rate], rtol=1e-12)
+
+
 def test_invariants_are_conserved():
     """The kernel is a function of the output, the area and the imbalance stay."""
     t = solve_trajectory(LineNetwork(), np.linspace(0, 3, 50), eta_u=0.3, eta_w=1.7, gamma=0.8, B=1.5, cos_angle0=-0.4)

@@ -8,7 +8,8 @@ from replica.model import OptionError
 from replica.models import AnyLossLineNetwork, DecayingLineNetwork, LineDescent, LineNetwork
 from replica.models.linear_simulations import draw_weights, line_flow
 from replica.models.schemes import WeightError
-from solvers import Result, solve, solve_trajectory
+from solvers import Integrate, Result, solve, solve_trajectory
+from solvers.solve import solve_points
 
 rng = np.random.default_rng(20261124)
 START = {"norm_u0": 0.8, "norm_w0": 1.1, "cos_angle0": -0.3}
@@ -123,3 +124,44 @@ def test_a_network_collapses_where_the_decay_exceeds_half_the_drive_whatever_the
     given = {"A": A, "B": B, "gamma": gamma, "eta_u": eta_u, "c_loss": 0.5, **START}
     solution = solve(DecayingLineNetwork(), decay=share * force, time=t, **given)
     assert solution["output"] == pytest.approx(B / A * max(0.0, 1 - share), abs=1e-8)
+
+
+PARALLEL = {"norm_u0": 0.8, "norm_w0": 1.1, "cos_angle0": 1.0, "B": 0.0, "c_loss": 0.5}
+
+
+@pytest.mark.parametrize("decay, rtol, time", [(1e-6, 1e-10, 1e3), (0.0, 1e-11, 1e3), (0.0, 1e-8, 200.0), (0.3, 1e-10, 200.0)])
+def test_parallel_layers_stay_parallel_while_they_vanish(decay, rtol, time):
+    """u.w is exponentially small, and keeps its sign: nothing may be subtracted to get it."""
+    s = solve(DecayingLineNetwork(), method=Integrate(rtol=rtol), decay=decay, time=time, **PARALLEL)
+    assert s.converged
+    assert s["cos_angle"] == 1
+    assert s["angle"] == 0
+
+
+@pytest.mark.parametrize("time", [0.0, 1.0, 100.0, 300.0, 1000.0])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_saddles_and_vanishing_weights_are_finite_at_all_times(time, decay):
+    saddle = {"norm_u0": 1.0, "norm_w0": 1.0, "cos_angle0": -1.0, "B": 1.0}
+    s = solve(DecayingLineNetwork(), decay=decay, time=time, **saddle)
+    assert s.converged
+    assert s["output"] <= 0
+    assert s["cos_angle"] in (-1, 0)  # 0 once the weights have left the range of floating point
+    zero = solve(DecayingLineNetwork(), decay=decay, time=time, **{**saddle, "norm_u0": 0.0, "norm_w0": 0.0})
+    assert zero.converged
+    assert zero["output"] == zero["norm_u"] == zero["norm_w"] == zero["cos_angle"] == 0
+
+
+def test_ordinary_points_converge_at_default_settings():
+    """Those that do not are amplified by a start near a saddle, and say so."""
+    draw, problem = np.random.default_rng(5), DecayingLineNetwork().compile()
+    start = {"norm_u0": (-2, 1), "norm_w0": (-2, 1), "A": (-1, 1), "eta_u": (-1, 1), "decay": (-3, 0), "time": (-1, 2)}
+    points = [
+        {name: 10 ** draw.uniform(*r) for name, r in start.items()} | {"cos_angle0": draw.uniform(-1, 1), "B": draw.normal()}
+        for _ in range(200)
+    ]
+    rows = np.array([problem.point(p) for p in points])
+    batch = solve_points(problem, rows, Integrate())
+    assert np.mean(batch.result == 0) >= 0.99
+    exact = solve_points(problem, rows, Integrate(rtol=1e-8))
+    agree = np.abs(exact.values - batch.values).max(axis=1) <= 1.1 * (exact.error + batch.error)
+    assert agree.all()

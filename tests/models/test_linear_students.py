@@ -10,7 +10,7 @@ from replica.model import OptionError
 from replica.models import LinearStudent, OnlineStudent, RidgeRegression, TwoLayerStudent
 from replica.results import open_simulation
 from replica.validation import compare
-from solvers import Grid, Result, Scan, solve, solve_trajectory
+from solvers import Grid, ParameterError, Result, Scan, solve, solve_trajectory
 
 SEED = 20261124
 
@@ -59,7 +59,7 @@ def test_one_hidden_unit_with_a_frozen_outer_layer_is_the_linear_student():
     times = [0.1, 1.0, 10.0]
     p = {"alpha": 1.5, "noise": 0.3}
     two = solve_trajectory(TwoLayerStudent(u0=[1.0], K0=[[0.5]], o0=[0.2]), times, eta_u=0.0, **p)
-    one = solve_trajectory(LinearStudent(), times, q0=0.5, m0=0.2, **p)
+    one = solve_trajectory(LinearStudent(), times, q0=0.5, cos_angle0=0.2 / 0.5**0.5, **p)
     for name in ("test_error", "train_error"):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-9, err_msg=name)
     np.testing.assert_allclose(two["norm_w2"], one["q"], rtol=1e-9)
@@ -83,14 +83,25 @@ def test_layer_balance_is_conserved_without_decay():
 def test_bad_starts_are_named():
     with pytest.raises(OptionError, match=r"u0 has shape \(2,\)"):
         TwoLayerStudent(u0=[1.0, 2.0])
-    with pytest.raises(OptionError, match="not positive semidefinite"):
+    with pytest.raises(OptionError, match=r"not the overlaps of any vectors .*eigenvalue -1"):
         OnlineStudent(R0=[[2.0]])
+    for name, bad in (("a", []), ("v0", [[1.0]]), ("a", [float("nan")]), ("v0", ["x"])):
+        with pytest.raises(OptionError, match=f"{name} (has shape|= )"):
+            OnlineStudent(**{name: bad})
+    with pytest.raises(OptionError, match="K0 and o0 are not the overlaps"):
+        TwoLayerStudent(K0=[[-1.0]])
+    with pytest.raises(OptionError, match="K0 and o0 are not the overlaps"):
+        TwoLayerStudent(K0=[[0.5]], o0=[0.8])
+    with pytest.raises(OptionError, match="not symmetric"):
+        TwoLayerStudent(K0=[[1.0, 0.5], [0.0, 1.0]], hidden=2)
+    with pytest.raises(ParameterError, match="cos_angle0 = 2 is outside"):
+        solve(LinearStudent(), alpha=0.2, q0=0.1, cos_angle0=2, time=1)
     with pytest.raises(OptionError, match="hidden"):
         TwoLayerStudent(hidden=9)
 
 
 CASES = {
-    "linear": (LinearStudent(), {"reg": 0.05, "q0": 0.5, "m0": 0.2, "noise": 0.3}, (0.6, 1.5, 4.0)),
+    "linear": (LinearStudent(), {"reg": 0.05, "q0": 0.5, "cos_angle0": 0.3, "noise": 0.3}, (0.6, 1.5, 4.0)),
     "two-layer k=1": (TwoLayerStudent(u0=[0.6], K0=[[0.5]], o0=[0.1]), {"noise": 0.3, "decay": 0.02}, (0.6, 1.5, 4.0)),
     "two-layer k=2": (
         TwoLayerStudent(u0=[0.5, -0.3], K0=[[0.5, 0.1], [0.1, 0.4]], o0=[0.1, 0.2], hidden=2),
