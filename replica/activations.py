@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 
 from .expressions import ExpressionError, check_real, parse_expression
-from .functions import Primitive, almost_everywhere_derivative, evaluate
+from .functions import Primitive, almost_everywhere_derivative, evaluate, sgn
 
 Z = sp.Symbol("z", real=True)
 
@@ -64,6 +64,23 @@ class Activation:
                 distinct.append(root)
         return tuple(distinct)
 
+    def signed(self) -> Activation:
+        """The sign of this function, with its kinks where this function changes sign."""
+        return _Signed(f"sign({self.name})", sgn(self.expression), self.zeros)
+
+    @property
+    def zeros(self) -> tuple[float, ...]:
+        """Points in [-12, 12] where sigma changes its sign, increasing."""
+        from scipy.optimize import brentq  # slow to import, seldom needed
+
+        f = self.numeric()
+        grid = np.linspace(-12.0, 12.0, 9602)  # no node at 0, where many functions vanish
+        signs = np.sign(f(grid))
+        found = []
+        for i in np.flatnonzero(signs[1:] * signs[:-1] < 0):
+            found.append(float(brentq(lambda z: float(f(np.array([z]))[0]), grid[i], grid[i + 1], xtol=1e-15)))
+        return tuple(found)
+
     def numeric(self) -> Callable[[np.ndarray], np.ndarray]:
         """sigma on arrays, elementwise, for simulations; the callable can be pickled."""
         return partial(_on_array, self.expression)
@@ -71,6 +88,17 @@ class Activation:
     def numeric_derivative(self) -> Callable[[np.ndarray], np.ndarray]:
         """`derivative` on arrays, elementwise."""
         return partial(_on_array, self.derivative(Z))
+
+
+@dataclass(frozen=True)
+class _Signed(Activation):
+    """The sign of a function; jumps are found by their numbers, not by formula."""
+
+    jumps: tuple[float, ...] = ()
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return self.jumps
 
 
 def _real_roots(polynomial: sp.Expr) -> list[float]:

@@ -13,13 +13,16 @@ from typing import Any
 
 import sympy as sp
 
+from solvers.channels import COUNT, MOMENTS, OBSERVED
 from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quantity, TableShape
 from solvers.quadrature import panel_capacity
 
 from .averages import GaussianAverage, marginalise, outermost
+from .channel_kernel import channel_call, channel_text
 from .free_entropy import FreeEntropy, ModelError
 from .lowering import Table, features, standardise, substitute_formulas, table_parameters
 from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Parameter
+from .output import ARGUMENTS, channel_nodes
 from .printing import FunctionWriter, Rule, definition_symbol, variable
 from .structure import SymbolicBlock, analyse, slope_symbol
 
@@ -43,10 +46,11 @@ class _Compiler:
     def __init__(self, model: Model) -> None:
         check_names(model)
         self.model = model
+        self.channel = model.output()
         self.free_entropy: FreeEntropy = model.free_entropy()
         self.saddle = self.free_entropy.saddle_point
-        self.unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
-        self.hats = [h for c in model.declared(Conjugate).values() for h in model.components(c)]
+        self.unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
+        self.hats = [h for c in model.active(Conjugate).values() for h in model.components(c)]
         self.observables = {s: marginalise(e) for s, e in model.observables().items()}
         self.table = Table(model)
         self._lowered: dict[Any, Any] = {}
@@ -57,21 +61,24 @@ class _Compiler:
     def problem(self) -> FixedPointProblem:
         model = self.model
         solve_text = "\n\n".join(write() for write in (self._update, self._block, self._observe, self._entropy))
+        if self.channel is not None:
+            solve_text = f"{channel_text(self.channel)}\n\n{solve_text}"
         needs_grid = bool(self.table.columns) or "_z[" in solve_text
         tabulate_text, n_features = self._tabulate(needs_grid)
-        observables = [quantity(model, o) for o in model.declared(Observable).values()]
+        observables = [quantity(model, o) for o in model.active(Observable).values()]
         entropy = Quantity("free_entropy", "free entropy density", latex=r"\Phi")
-        hats = [quantity(model, c) for c in model.declared(Conjugate).values()]
+        hats = [quantity(model, c) for c in model.active(Conjugate).values()]
         return FixedPointProblem(
             name=model.name,
             title=model.title,
-            parameters=tuple(quantity(model, p) for p in model.declared(Parameter).values()),
-            unknowns=Layout(tuple(quantity(model, x) for x in model.declared(OrderParameter).values())),
+            parameters=tuple(quantity(model, p) for p in model.active(Parameter).values()),
+            unknowns=Layout(tuple(quantity(model, x) for x in model.active(OrderParameter).values())),
             outputs=Layout((*hats, *observables, entropy)),
+            squares=tuple(self._squares()),
             constraints=tuple(self._constraints()),
             blocks=tuple(Block(tuple(self.unknowns.index(x) for x in b.unknowns), b.linear) for b in self.blocks),
             free=tuple(self.unknowns.index(m) for m in self.saddle.stationarity),
-            table=TableShape(len(self.table.scalars), len(self.table.columns), n_features, needs_grid),
+            table=TableShape(len(self.table.scalars), len(self.table.columns), n_features, needs_grid, self.channel is not None),
             tabulated=tuple(table_parameters(model, self.table)),
             tabulate_source=KernelSource(tabulate_text, ("tabulate",)),
             kernel_source=KernelSource(solve_text, ("update", "block", "observe", "entropy")),
@@ -91,10 +98,18 @@ class _Compiler:
             "sympy": sp.__version__,
         }
 
+    def _squares(self) -> Iterable[tuple[int, int, int]]:
+        parameters = list(self.model.active(Parameter))
+        for x in self.model.active(OrderParameter).values():
+            if x.exceeds is not None:
+                root, divisor = x.exceeds
+                above, below = (self.unknowns.index(self.model.symbol(s)) for s in (x, root))
+                yield above, below, -1 if divisor is None else parameters.index(divisor.name)
+
     def _constraints(self) -> dict[str, Any]:
         bounds = {
             f"{o.name} >= {o.lower:g}": self.model.symbol(o) - sp.Float(o.lower)
-            for o in self.model.declared(Observable).values()
+            for o in self.model.active(Observable).values()
             if o.lower > -sp.oo
         }
         return {**{label: marginalise(e) for label, e in self.model.constraints().items()}, **bounds}
@@ -111,6 +126,24 @@ class _Compiler:
         held = writer.averages([n for e in targets.values() for n in outermost(e)], 0, GRID)
         writer.assign_all([(name, e.xreplace(held)) for name, e in targets.items()])
 
+    def _writer(self, name: str, arguments: Sequence[str]) -> FunctionWriter:
+        return FunctionWriter(name, arguments, self._call_channel)
+
+    def _call_channel(self, w: FunctionWriter, expressions: Sequence[Any]) -> list[Any]:
+        """One call per channel in the expressions; its moments by name."""
+        held: dict[Any, Any] = {}
+        for arguments, nodes in channel_nodes(expressions).items():
+            if self.channel is None:
+                raise ModelError(f"{self.model.name}: channel nodes need an output()")
+            names = [sp.Symbol(f"{w.new()}_{a}") for a in ARGUMENTS]
+            w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
+            wanted = [MOMENTS.index(type(node).moment) for node in nodes]
+            w.write(channel_call(self.channel, names, observe=0 in wanted or max(wanted) >= OBSERVED))
+            for node, index in zip(nodes, wanted, strict=True):
+                held[node] = w.new()
+                w.write(f"{held[node]} = _chan[{index}]")
+        return [e.xreplace(held) for e in expressions]
+
     def _finish(self, writer: FunctionWriter, loads: Iterable[tuple[str, Sequence[Any]]]) -> str:
         """Put the loads that the body uses in front of it."""
         used = writer.used
@@ -121,23 +154,34 @@ class _Compiler:
         if "_n" in used:
             front.append("_n = int(_table[0])")
             front += self._views(used)
+        if "_chan" in used:
+            front += [
+                f"_chan = np.empty({COUNT})",
+                "_order = int(_table[_table.size - 1])",
+                "_px = _table[_table.size - 1 - 2 * _order : _table.size - 1 - _order]",
+                "_pw = _table[_table.size - 1 - _order : _table.size - 1]",
+            ]
         return writer.text(front)
 
     def _views(self, used: set[str]) -> list[str]:
         """Contiguous views of the grid and its columns in the flat table."""
         scalars, columns = len(self.table.scalars), list(self.table.columns)
-        lines = [f"_capacity = (_table.size - {1 + scalars}) // {2 + len(columns)}"]
+        lines = [f"_capacity = ({self._room()} - {1 + scalars}) // {2 + len(columns)}"]
         for k, name in enumerate(["_z", "_w", *[f"_c_{c}" for c in columns]]):
             if name in used:
                 lines.append(f"{name} = _table[{1 + scalars} + {k} * _capacity : {1 + scalars} + {k} * _capacity + _n]")
         return lines
 
+    def _room(self) -> str:
+        """Size of the table without the panel rule that channels find at its end."""
+        return "_table.size" if self.channel is None else "(_table.size - 1 - 2 * int(_table[_table.size - 1]))"
+
     def _parameters(self) -> tuple[str, list[str]]:
-        return "_p", list(self.model.declared(Parameter))
+        return "_p", list(self.model.active(Parameter))
 
     def _update(self) -> str:
         """The undamped map: free order parameters solved exactly, then conjugates, then overlaps."""
-        w = FunctionWriter("update", ["_x", "_p", "_table", "_out"])
+        w = self._writer("update", ["_x", "_p", "_table", "_out"])
         self._solve_free(w)
         self._evaluate(w, {h: self._lower(e) for h, e in self.saddle.hats.items()})
         overlaps = {sp.Symbol(f"_new_{x}"): self._lower(e) for x, e in self.saddle.overlaps.items()}
@@ -147,22 +191,50 @@ class _Compiler:
         return self._finish(w, [self._parameters(), ("_x", self.unknowns)])
 
     def _solve_free(self, w: FunctionWriter) -> None:
+        """Free order parameters from their stationarity: one linear system, or Newton's method on it."""
         free = list(self.saddle.stationarity)
         if not free:
             return
-        zero = dict.fromkeys(free, sp.S.Zero)
-        targets = {}
-        for i, e in enumerate(self.saddle.stationarity.values()):
-            for j, m in enumerate(free):
-                slope = sp.diff(e, m)
-                if slope.free_symbols & set(free):
-                    raise ModelError(f"{self.model.name}: the stationarity of free order parameter {m} is not linear in it")
-                targets[sp.Symbol(f"_a{i}_{j}")] = self._lower(slope)
-            targets[sp.Symbol(f"_b{i}")] = self._lower(-e.xreplace(zero))
+        slopes = [[sp.diff(e, m) for m in free] for e in self.saddle.stationarity.values()]
+        linear = not any(e.free_symbols & set(free) for row in slopes for e in row)
+        at = dict.fromkeys(free, sp.S.Zero) if linear else {}
+        targets = {sp.Symbol(f"_a{i}_{j}"): self._lower(e) for i, row in enumerate(slopes) for j, e in enumerate(row)}
+        targets |= {sp.Symbol(f"_b{i}"): self._lower(-e.xreplace(at)) for i, e in enumerate(self.saddle.stationarity.values())}
+        if linear:
+            self._evaluate(w, targets)
+            self._solve_small(w, len(free))
+            for i, m in enumerate(free):
+                w.write(f"{m} = _y{i}")
+            return
+        # The potential is concave in them: Newton's method, with steps halved where it overshoots.
+        for i in range(len(free)):
+            w.write(f"_base{i} = _y{i} = 0.0")
+        w.write("_least, _halvings = math.inf, 0")
+        w.write("for _round in range(100):")
+        w.level += 1
         self._evaluate(w, targets)
-        n = len(free)
+        w.write(f"_size = {' + '.join(f'abs(_b{i})' for i in range(len(free)))}")
+        w.write("if not math.isfinite(_size):")
+        w.write("    break")
+        w.write("if _size > _least and _halvings < 30:")
+        w.write("    _halvings += 1")
+        for i, m in enumerate(free):
+            w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
+        w.write("    continue")
+        w.write("_least, _halvings = _size, 0")
+        self._solve_small(w, len(free))
+        for i, m in enumerate(free):
+            w.write(f"_base{i} = {m}")
+            w.write(f"{m} += _y{i}")
+        moved = " and ".join(f"abs(_y{i}) <= 1e-13 * abs({m})" for i, m in enumerate(free))
+        w.write(f"if {moved}:")
+        w.write("    break")
+        w.level -= 1
+
+    def _solve_small(self, w: FunctionWriter, n: int) -> None:
+        """_y = _a^-1 _b, the solution of least norm where that is not determined."""
         if n == 1:
-            w.write(f"{free[0]} = _linear.divide(_b0, _a0_0)")
+            w.write("_y0 = _linear.divide(_b0, _a0_0)")
             return
         w.write(f"_a = np.empty(({n}, {n}))")
         w.write(f"_b = np.empty({n})")
@@ -171,12 +243,12 @@ class _Compiler:
             for j in range(n):
                 w.write(f"_a[{i}, {j}] = _a{i}_{j}")
         w.write(f"_linear.solve_small(_a, _b, np.zeros({n}))")
-        for i, m in enumerate(free):
-            w.write(f"{m} = _b[{i}]")
+        for i in range(n):
+            w.write(f"_y{i} = _b[{i}]")
 
     def _block(self) -> str:
         """Residual and Jacobian of one block in its own unknowns."""
-        w = FunctionWriter("block", ["_which", "_x", "_p", "_table", "_residual", "_jacobian"])
+        w = self._writer("block", ["_which", "_x", "_p", "_table", "_residual", "_jacobian"])
         for k, block in enumerate(self.blocks):
             w.write(f"{'if' if k == 0 else 'elif'} _which == {k}:")
             w.level += 1
@@ -204,8 +276,8 @@ class _Compiler:
 
     def _observe(self) -> str:
         """Conjugates, observables, free entropy and constraints at a state."""
-        w = FunctionWriter("observe", ["_x", "_p", "_table", "_out"])
-        declared = [self.model.symbol(o) for o in self.model.declared(Observable).values()]
+        w = self._writer("observe", ["_x", "_p", "_table", "_out"])
+        declared = [self.model.symbol(o) for o in self.model.active(Observable).values()]
         if set(declared) != set(self.observables):
             raise ModelError(f"{self.model.name}: observables() must give exactly {', '.join(map(str, declared))}")
         constraints = self._constraints()
@@ -230,7 +302,7 @@ class _Compiler:
 
     def _entropy(self) -> str:
         """The free entropy of independent order parameters and conjugates, for the gradient test."""
-        w = FunctionWriter("entropy", ["_x", "_p", "_table", "_out"])
+        w = self._writer("entropy", ["_x", "_p", "_table", "_out"])
         self._evaluate(w, {sp.Symbol("_phi"): self._lower(self.free_entropy.expression)})
         w.write("_out[0] = _phi")
         return self._finish(w, [self._parameters(), ("_x", [*self.unknowns, *self.hats])])
@@ -241,6 +313,10 @@ class _Compiler:
         """Parameter-only averages: scalars, then the grid, then columns over it."""
         w = FunctionWriter("tabulate", ["_p", "_rule", "_table"])
         self._write_rules(w)
+        if self.channel is not None:
+            w.write("_table[_table.size - 1] = _n2")
+            w.write("_table[_table.size - 1 - 2 * _n2 : _table.size - 1 - _n2] = _x")
+            w.write("_table[_table.size - 1 - _n2 : _table.size - 1] = _wx")
         scalars = {k: substitute_formulas(self.model, e) for k, e in self.table.scalars.items()}
         batches = _batches(self.table.scalars)
         for batch in batches:
@@ -264,7 +340,7 @@ class _Compiler:
                 w.write(f"_c_{name}[_i0] = {definition_symbol(name, 0)}")
             w.level -= 1
         front = [
-            f"{name} = _p[{i}]" for i, name in enumerate(self.model.declared(Parameter)) if name in w.used
+            f"{name} = _p[{i}]" for i, name in enumerate(self.model.active(Parameter)) if name in w.used
         ]
         return w.text(front), len(kinks)
 
@@ -316,7 +392,17 @@ class _Compiler:
         found: dict[Any, None] = {}
         for e in self.table.columns.values():
             found |= dict.fromkeys(features(self.model, e, variable(0)))
+        for arguments in channel_nodes([self._lower(self.free_entropy.potential)]):
+            found |= dict.fromkeys(self._label_features(dict(zip(ARGUMENTS, arguments, strict=True))))
         return sorted(found, key=str)
+
+    def _label_features(self, given: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+        """Where the label jumps as the outer field moves, smeared by what is left of the teacher's field and noise."""
+        slope = sp.diff(given["T"], variable(0))
+        if self.channel is None or slope == 0:
+            return []
+        smear = given["rho"] ** 2 + (given["noise"] if self.channel.sign else 0)
+        return [(sp.Float(kink) / slope, sp.sqrt(smear) / sp.Abs(slope)) for kink in self.channel.kinks]
 
     def _write_grid(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]]) -> None:
         if kinks:
@@ -324,7 +410,7 @@ class _Compiler:
         else:
             w.write("_n = _zg.size")
         w.write("_table[0] = _n")
-        w.write(f"_capacity = (_table.size - {1 + len(self.table.scalars)}) // {2 + len(self.table.columns)}")
+        w.write(f"_capacity = ({self._room()} - {1 + len(self.table.scalars)}) // {2 + len(self.table.columns)}")
         w.write("for _i in range(_n):")
         offset = 1 + len(self.table.scalars)
         w.write(f"    _table[{offset} + _i] = _zg[_i]")
@@ -367,7 +453,7 @@ def quantity(model: Model, d: Declaration) -> Quantity:
 
 def check_names(model: Model) -> None:
     taken = {f"z{k}" for k in range(10)} | {"math", "np", "njit", "types", "int", "range", "abs", "free_entropy", "ROUNDING"}
-    for name in model.declared(Declaration):
+    for name in model.active(Declaration):
         if name.startswith("_") or name in taken or keyword.iskeyword(name):
             raise ModelError(f"{model.name}: {name!r} cannot name a quantity (reserved for generated code)")
 

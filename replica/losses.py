@@ -1,9 +1,8 @@
-"""Losses, their proximal maps and Moreau envelopes.
+"""Losses: one convex formula each; their proximal maps are derived piece by piece.
 
-``M_V(y, w) = min_z [loss(y, z) + (z - w)^2 / (2 V)]`` with minimiser ``prox``.  The envelope is continuously
-differentiable however rough the loss, and its derivatives follow from the envelope theorem; that is all a saddle point
-needs.  A loss that declares its envelope in closed form gets that formula (certified in the tests: the prox is stationary
-and attains the envelope); any other gets a symbolic node with the right derivatives.
+``M_V(y, w) = min_z [loss(y, z) + (z - w)^2 / (2 V)]`` with minimiser ``prox``.  Between two kinks a loss is smooth, and the
+minimiser solves ``z + V loss'(y, z) = w``, in closed form where the slope is linear in z; at a kink it stays for a whole
+interval of w.  So slopes, curvatures and kinks at the possible labels are all a kernel needs (`loss_kernel`).
 
 References
 ----------
@@ -12,78 +11,237 @@ References
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, ClassVar, cast
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import sympy as sp
+
+from .expressions import parse_expression
+from .functions import Kinked, Primitive, absolute, evaluate, relu, softplus, step
+
+Y, Z = sp.Symbol("y", real=True), sp.Symbol("z", real=True)
+#: Where convexity of a user's loss is looked at: predictions, and their number.
+LOOKED_AT = np.linspace(-30.0, 30.0, 2401)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth piece of a loss at one label: between two kinks, or on the whole line.
+
+    `slope` and `curvature` are expressions in `Z`; `linear` says that the slope is linear, so that the prox is explicit.
+    """
+
+    lower: float
+    upper: float
+    slope: Any
+    curvature: Any
+
+    @property
+    def linear(self) -> bool:
+        return bool(sp.expand(sp.diff(self.curvature, Z)) == 0)
 
 
 class Loss:
-    """A convex loss ``loss(y, z)`` of label and prediction.
+    """A convex loss of label y and prediction z.
 
-    Subclasses give the formula by ``__call__`` and may give `closed_prox`.
+    Parameters
+    ----------
+    name : str
+        The text that chooses it.
+    expression : sympy expression
+        In `Y` and `Z`.
+
+    Raises
+    ------
+    ValueError
+        If it is not convex in z, or has a kink that depends on z otherwise than linearly.
     """
 
-    name: ClassVar[str] = ""
+    def __init__(self, name: str, expression: Any) -> None:
+        self.name, self.expression = name, sp.sympify(expression, strict=True)
+        self._known: dict[float, list[Piece]] = {}
 
     def __call__(self, y: Any, z: Any) -> Any:
         """The loss as an expression."""
-        raise TypeError("a loss is one formula: give the subclass a __call__(y, z)")
+        return self.expression.xreplace({Y: y, Z: z})
 
-    def closed_prox(self, y: Any, w: Any, width: Any) -> Any | None:
-        """The proximal map as an expression, or None if it has no closed form."""
-        return None
+    @cached_property
+    def quadratic(self) -> bool:
+        """Whether it is (y - z)^2/2 exactly, whose averages need no channel."""
+        return bool(sp.expand(self.expression - (Y - Z) ** 2 / 2) == 0)
 
-    def prox(self, y: Any, w: Any, width: Any) -> Any:
-        """Minimiser z of ``loss(y, z) + (z - w)^2 / (2 width)``."""
-        closed = self.closed_prox(y, w, width)
-        return _nodes(cast(Any, type(self)))[1](y, w, width) if closed is None else closed
+    @cached_property
+    def of_residual(self) -> bool:
+        """Whether it depends on y - z only, the condition for noisy real labels."""
+        u = sp.Dummy("u", real=True)
+        shifted = self.expression.xreplace({Z: Y - u}).replace(
+            lambda e: isinstance(e, sp.Function), lambda e: e.func(*[sp.expand(a) for a in e.args])
+        )
+        return Y not in sp.expand(shifted).free_symbols
 
-    def moreau(self, y: Any, w: Any, width: Any) -> Any:
-        """The minimum itself: the Moreau envelope."""
-        closed = self.closed_prox(y, w, width)
-        if closed is None:
-            return _nodes(cast(Any, type(self)))[0](y, w, width)
-        return sp.factor(self(y, closed) + (closed - w) ** 2 / (2 * width))
+    def prox(self, y: Any, w: Any, width: Any, unit: Any = 1) -> Any:
+        """Minimiser z of ``loss(y, z) + (z - w)^2 / (2 width)`` as an expression, for the square loss.
+
+        With `unit` 0 instead of 1 it is the limit of large widths, measured in units that are large too.
+        """
+        self._closed_only()
+        return y + (w - y) * unit / (unit + width)  # y - prox then has no cancellation at large width
+
+    def moreau(self, y: Any, w: Any, width: Any, unit: Any = 1) -> Any:
+        """The minimum itself, the Moreau envelope, for the square loss."""
+        self._closed_only()
+        return sp.Rational(1, 2) * (y - w) ** 2 / (unit + width)
+
+    def _closed_only(self) -> None:
+        if not self.quadratic:
+            raise TypeError(f"the envelope of {self.name} has no formula; write the average with an output channel")
+
+    def pieces(self, label: float) -> list[Piece]:
+        """The smooth pieces at one label (0, -1 or 1), from left to right."""
+        if label not in self._known:
+            self._known[label] = self._find_pieces(label)
+        return self._known[label]
+
+    def _find_pieces(self, label: float) -> list[Piece]:
+        whole = self.expression.xreplace({Y: sp.Integer(round(label))})
+        kinks = self._kinks(whole)
+        edges = [-math.inf, *kinks, math.inf]
+        out = []
+        for lower, upper in pairwise(edges):
+            e = _on_piece(whole, _inside(lower, upper))
+            slope = sp.diff(e, Z)
+            slope = sp.expand(slope) if slope.is_polynomial(Z) else slope
+            out.append(Piece(lower, upper, slope, sp.diff(slope, Z)))
+        return out
+
+    def _kinks(self, e: Any) -> list[float]:
+        found = set()
+        for node in e.atoms(Primitive):
+            a = sp.expand(node.args[0])
+            if not node.kinks or Z not in a.free_symbols:
+                continue
+            if not a.is_polynomial(Z) or sp.degree(a, Z) != 1:
+                raise ValueError(f"loss {self.name}: the kink of {node} does not depend linearly on z")
+            slope = sp.diff(a, Z)
+            found |= {float((kink - a.xreplace({Z: sp.S.Zero})) / slope) for kink in node.kinks}
+        return sorted(found)
+
+    def features(self, label: float) -> list[tuple[float, float]]:
+        """Centre and width, in z, of what is smooth but not polynomial in the loss."""
+        whole = self.expression.xreplace({Y: sp.Integer(round(label))})
+        found: dict[tuple[float, float], None] = {}
+        for node in whole.atoms(sp.Function):
+            a = sp.expand(node.args[0])
+            if isinstance(node, Kinked) or Z not in a.free_symbols:
+                continue
+            if a.is_polynomial(Z) and sp.degree(a, Z) == 1:
+                slope = float(sp.diff(a, Z))
+                found[-float(a.xreplace({Z: sp.S.Zero})) / slope, 1 / abs(slope)] = None
+        if not found and not whole.is_polynomial(Z) and not any(isinstance(n, Kinked) for n in whole.atoms(sp.Function)):
+            found[label, 1.0] = None
+        return list(found)
+
+    def check(self, labels: Sequence[float]) -> None:
+        """Raise ValueError unless the loss fits its labels: 0 for real ones (a loss of the residual), -1 and 1 for classes."""
+        if len(labels) == 1 and not self.of_residual:
+            raise ValueError(f"loss {self.name} is not a function of y - z, which real labels need; use labels=sign with it")
+        self._check_convex(labels)
+        for label in labels:
+            self.pieces(label)
+
+    def _check_convex(self, labels: Sequence[float]) -> None:
+        """Raise ValueError if the slope falls anywhere that is looked at, or a value is not a real number."""
+        for label in labels:
+            values = np.asarray(evaluate(self(sp.Float(label), Z), {Z: LOOKED_AT})) + 0.0 * LOOKED_AT
+            if not np.isfinite(values).all():
+                raise ValueError(f"loss {self.name}: not a finite number at y = {label:g}, z = "
+                                 f"{LOOKED_AT[~np.isfinite(values)][0]:g}")  # fmt: skip
+            rise = np.diff(values)
+            fall = np.diff(rise) < -1e-9 * (1 + np.abs(values[1:-1]))
+            if fall.any():
+                raise ValueError(f"loss {self.name}: not convex in z near y = {label:g}, z = {LOOKED_AT[1:-1][fall][0]:g}")
+            if not np.ptp(values):
+                raise ValueError(f"loss {self.name}: does not depend on z at y = {label:g}")
 
 
-@cache
-def _nodes(loss_class: Any) -> tuple[Any, Any]:
-    """Symbolic envelope and prox of a loss without closed form, with their derivatives."""
-    loss = loss_class()
-    a, b = sp.symbols("a b", real=True)
-    slope_y, curvature = sp.diff(loss(a, b), a), sp.diff(loss(a, b), b, 2)
-    slope, mixed = sp.diff(loss(a, b), b), sp.diff(loss(a, b), a, b)
-
-    def prox_fdiff(self: Any, argindex: int = 1) -> Any:
-        y, _, width = self.args
-        at = {a: y, b: self}
-        numerator = {1: -width * mixed, 2: sp.S.One, 3: -slope}[argindex]
-        return (numerator / (1 + width * curvature)).subs(at, simultaneous=True)
-
-    def moreau_fdiff(self: Any, argindex: int = 1) -> Any:
-        y, w, width = self.args
-        z = prox(y, w, width)
-        if argindex == 1:
-            return slope_y.subs({a: y, b: z}, simultaneous=True)
-        return (w - z) / width if argindex == 2 else -((z - w) ** 2) / (2 * width**2)
-
-    common = {"nargs": 3, "is_real": True}
-    prox = type(f"prox_{loss.name}", (sp.Function,), common | {"fdiff": prox_fdiff})
-    moreau = type(f"moreau_{loss.name}", (sp.Function,), common | {"fdiff": moreau_fdiff})
-    return moreau, prox
+def _inside(lower: float, upper: float) -> float:
+    if math.isinf(lower) and math.isinf(upper):
+        return 0.0
+    if math.isinf(lower):
+        return upper - 1.0
+    return lower + 1.0 if math.isinf(upper) else 0.5 * (lower + upper)
 
 
-class Square(Loss):
-    """``(y - z)^2 / 2``."""
+def _on_piece(e: Any, at: float) -> Any:
+    """The branch of every kinked function that holds at one point, and so on the whole piece."""
 
-    name: ClassVar[str] = "square"
+    def branch(f: Any) -> Any:
+        a = f.args[0]
+        value = float(a.xreplace({Z: sp.Float(at)}))
+        if isinstance(f, relu):
+            return a if value > 0 else sp.S.Zero
+        if isinstance(f, absolute):
+            return a if value > 0 else -a
+        if isinstance(f, step):
+            return sp.S.One if value > 0 else sp.S.Zero
+        return sp.S.One if value > 0 else -sp.S.One
 
-    def __call__(self, y: Any, z: Any) -> Any:
-        return (y - z) ** 2 / 2
+    return e.replace(lambda f: isinstance(f, Kinked), branch)
 
-    def closed_prox(self, y: Any, w: Any, width: Any) -> Any:
-        return y + (w - y) / (1 + width)  # y - prox then has no cancellation at large width
 
-    def moreau(self, y: Any, w: Any, width: Any) -> Any:
-        return sp.Rational(1, 2) * (y - w) ** 2 / (1 + width)  # the general formula, with the cancellation done by hand
+def _huber(a: float) -> Any:
+    u = Y - Z
+    return u**2 / 2 - relu(u - a) ** 2 / 2 - relu(-u - a) ** 2 / 2
+
+
+def _quantile(level: float) -> Any:
+    if not 0 < level < 1:
+        raise ValueError(f"quantile({float(level):g}): the level must be in (0, 1)")
+    return level * relu(Y - Z) + (1 - level) * relu(Z - Y)
+
+
+#: Losses with a name; those with a default take a number in brackets, as in ``huber(0.5)``.
+NAMED: dict[str, tuple[Callable[..., Any], float | None]] = {
+    "square": (lambda: (Y - Z) ** 2 / 2, None),
+    "absolute": (lambda: absolute(Y - Z), None),
+    "huber": (_huber, 1.0),
+    "quantile": (_quantile, 0.5),
+    "logistic": (lambda: softplus(-Y * Z), None),
+    "hinge": (lambda: relu(1 - Y * Z), None),
+    "squared_hinge": (lambda: relu(1 - Y * Z) ** 2, None),
+}
+
+
+def make_loss(text: str) -> Loss:
+    """A loss from a name in `NAMED` or an expression in y and z, such as ``softplus(-y*z)`` or ``max(0, 1 - y*z)``.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither; one line with the known names.
+    """
+    known = re.fullmatch(r"\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*", text) if isinstance(text, str) else None
+    if known and known[1] in NAMED:
+        formula, default = NAMED[known[1]]
+        if default is None and known[2] is None:
+            return Loss(known[1], formula())
+        if default is not None:
+            try:
+                number = float(known[2]) if known[2] else default
+            except ValueError:
+                number = math.nan
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"loss {text!r}: its number must be positive and finite")
+            return Loss(known[1] if known[2] is None else f"{known[1]}({number:g})", formula(sp.Rational(repr(number))))
+    try:
+        expression = parse_expression(text, ("y", "z"))
+    except ValueError as error:
+        names = ", ".join(f"{name}({default:g})" if default else name for name, (_, default) in NAMED.items())
+        raise ValueError(f"{error}. Known losses: {names}; otherwise write an expression in y and z") from None
+    return Loss(text, expression)

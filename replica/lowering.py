@@ -51,7 +51,7 @@ class Table:
         self.scalars: dict[str, Any] = {}
         self.columns: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
-        self.parameters = set(model.declared(Parameter))
+        self.parameters = set(model.active(Parameter))
         for key, expression in model.definitions().items():
             if key.is_Symbol:
                 self.scalars[key.name] = standardise(expression)
@@ -61,7 +61,7 @@ class Table:
         self._check(model)
 
     def _check(self, model: Model) -> None:
-        declared = {name: bool(d.of) for name, d in model.declared(Definition).items()}
+        declared = {name: bool(d.of) for name, d in model.active(Definition).items()}
         given = dict.fromkeys(self.scalars, False) | dict.fromkeys(self.columns, True)
         for name in declared.keys() ^ given.keys():
             raise LoweringError(f"{model.name}: definition {name} is declared or defined, but not both")
@@ -141,5 +141,5 @@ def table_parameters(model: Model, table: Table) -> list[str]:
     """Parameters the table depends on, in the model's order."""
     used = set().union(*[e.free_symbols for e in [*table.scalars.values(), *table.columns.values()]], set())
     names = {str(s) for s in used}
-    return [name for name in model.declared(Parameter) if name in names]
+    return [name for name in model.active(Parameter) if name in names]
 

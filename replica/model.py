@@ -16,7 +16,9 @@ import sympy as sp
 
 from .activations import Activation, make_activation
 from .free_entropy import FreeEntropy, ModelError
-from .losses import Loss, Square
+from .losses import NAMED as LOSSES
+from .losses import Loss, make_loss
+from .output import OutputChannel
 
 
 class OptionError(ValueError):
@@ -34,6 +36,8 @@ class Declaration:
         Without dollar signs.
     lower, upper : float
         Allowed range, dimensionless; `lower_open` excludes the lower end.
+    only : mapping, optional
+        Options with which it exists, as text by name.
     """
 
     def __init__(
@@ -44,7 +48,9 @@ class Declaration:
         lower: float = -math.inf,
         upper: float = math.inf,
         lower_open: bool = False,
+        only: Mapping[str, str] | None = None,
     ) -> None:
+        self.only = only or {}
         self.long_name, self._latex = long_name, latex
         self.lower, self.upper, self.lower_open = lower, upper, lower_open
         self.name = ""
@@ -91,11 +97,13 @@ class OrderParameter(Declaration):
         Size below which convergence is judged absolutely.  The default suits overlaps, whose equations cancel; lower it
         for a quantity computed without cancellation that may be small in honest units, such as a response.
     free : bool
-        True if it has no conjugate: fixed by its own stationarity, which must be linear in it.
+        True if it has no conjugate (or one with some options only): fixed by its own stationarity.
     index : tuple of str
         Index dimensions (sizes from `Model.sizes`), at most two.
     symmetric : bool
         A symmetric matrix; entries above and below the diagonal are one variable.
+    exceeds : (OrderParameter, Parameter or None), optional
+        Of a variance: it is at least the square of this overlap divided by this parameter, and is solved for in the rest.
     """
 
     def __init__(
@@ -107,9 +115,11 @@ class OrderParameter(Declaration):
         free: bool = False,
         index: tuple[str, ...] = (),
         symmetric: bool = False,
+        exceeds: tuple[OrderParameter, Parameter | None] | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(long_name, **kw)
+        self.exceeds = exceeds
         self.start, self.floor, self.free = start, floor, free
         self.index, self.symmetric = index, symmetric
 
@@ -193,16 +203,12 @@ class FunctionOption(Option):
 
 
 class LossOption(Option):
-    """One of the losses in `replica.losses`."""
+    """One of the losses in `replica.losses`, or an expression of y and z."""
 
-    known: ClassVar[dict[str, type[Loss]]] = {Square.name: Square}
+    known: ClassVar[tuple[str, ...]] = tuple(LOSSES)
 
     def parse(self, value: Any) -> Loss:
-        if isinstance(value, Loss):
-            return value
-        if value not in self.known:
-            raise OptionError(f"unknown loss {value!r}; the losses are {', '.join(self.known)}")
-        return self.known[value]()
+        return value if isinstance(value, Loss) else make_loss(value)
 
     def __get__(self, model: Model | None, owner: type) -> Any:
         return self if model is None else model.choices[self.name]
@@ -308,10 +314,19 @@ class Model:
             found |= {k: v for k, v in vars(base).items() if isinstance(v, kind)}
         return found
 
+    def active(self, kind: type) -> dict[str, Any]:
+        """Declarations of one kind that exist with the chosen options."""
+        chosen = {name: getattr(value, "name", str(value)) for name, value in self.choices.items()}
+        return {
+            name: d
+            for name, d in self.declared(kind).items()
+            if all(chosen.get(option) == value for option, value in getattr(d, "only", {}).items())
+        }
+
     @property
     def options(self) -> dict[str, str]:
         """Options as the text that sets them."""
-        return {name: getattr(value, "name", str(value)) for name, value in self.choices.items()}
+        return {name: getattr(self.choices[name], "name", str(self.choices[name])) for name in self.declared(Option)}
 
     def sizes(self) -> dict[str, int]:
         """Sizes of the index dimensions, by name."""
@@ -328,6 +343,10 @@ class Model:
     def observables(self) -> Mapping[Any, Any]:
         """Observable -> expression in order parameters, conjugates and definitions."""
         return {}
+
+    def output(self) -> OutputChannel | None:
+        """The channel behind the model's `channel` nodes; None if it has none."""
+        return None
 
     def constraints(self) -> Mapping[str, Any]:
         """Label -> expression that is non-negative at every physical solution."""
@@ -386,14 +405,15 @@ class Model:
     def couplings(self) -> list[tuple[Any, Any, Any]]:
         """(order parameter, conjugate, coefficient), component by component."""
         out = []
-        for conjugate in self.declared(Conjugate).values():
+        for conjugate in self.active(Conjugate).values():
             for x, h in zip(self.components(conjugate.of), self.components(conjugate), strict=True):
                 i_and_j = str(x).rsplit("_", 2)[1:]
                 off_diagonal = conjugate.of.symmetric and i_and_j[0] != i_and_j[1]
                 out.append((x, h, conjugate.coupling * (2 if off_diagonal else 1)))
-        coupled = [c.of.name for c in self.declared(Conjugate).values()]
+        coupled = [c.of.name for c in self.active(Conjugate).values()]
+        optional = [c.of.name for c in self.declared(Conjugate).values() if c.only]
         for name, x in self.declared(OrderParameter).items():
-            if x.free == (name in coupled):
+            if x.free == (name in coupled) and name not in optional:
                 raise ModelError(
                     f"{self.name}: order parameter {name} must either have a conjugate or be declared free"
                 )
@@ -402,12 +422,14 @@ class Model:
     @cached_property
     def free(self) -> list[Any]:
         """Free order parameters, component by component."""
-        return [s for x in self.declared(OrderParameter).values() if x.free for s in self.components(x)]
+        coupled = [c.of.name for c in self.active(Conjugate).values()]
+        loose = [x for name, x in self.declared(OrderParameter).items() if x.free and name not in coupled]
+        return [s for x in loose for s in self.components(x)]
 
     def latex_names(self) -> dict[Any, str]:
         """LaTeX of every scalar symbol, for printing."""
         names: dict[Any, str] = {}
-        for d in self.declared(Declaration).values():
+        for d in self.active(Declaration).values():
             if isinstance(d, Definition) and d.of:
                 continue
             for s in self.components(d):

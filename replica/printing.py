@@ -104,9 +104,13 @@ class FunctionWriter:
     ----------
     name : str
     arguments : sequence of str
+    caller : callable, optional
+        ``caller(writer, expressions)`` writes calls that some functions in the expressions stand for, all results of one
+        call at once, and returns the expressions with the results in place.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], caller: Any = None) -> None:
+        self.caller = caller
         self.header = f"def {name}({', '.join(arguments)}):"
         self.lines: list[str] = []
         self.level = 1
@@ -123,12 +127,16 @@ class FunctionWriter:
 
     def assign_all(self, targets: Sequence[tuple[Any, Any]]) -> None:
         """Assign several expressions, naming what they share."""
-        expressions = [_reciprocals(e) for _, e in targets]
+        expressions = self.called([_reciprocals(e) for _, e in targets])
         shared, reduced = sp.cse(expressions, symbols=iter(self.new, None), order="none")
         for symbol, e in shared:
             self.write(f"{symbol} = {code(e)}")
         for (name, _), e in zip(targets, reduced, strict=True):
             self.write(f"{name} = {code(e)}")
+
+    def called(self, expressions: Sequence[Any]) -> list[Any]:
+        """Expressions with the results of what has to be called first, which is written here."""
+        return list(expressions) if self.caller is None else self.caller(self, expressions)
 
     def averages(
         self, nodes: Iterable[GaussianAverage], depth: int, rule: Rule, *, guard: bool = False, prologue: Any = None
@@ -173,6 +181,7 @@ class FunctionWriter:
         if inner:
             found = prologue(self, inner, depth + 1) if prologue else self.averages(inner, depth + 1, rule)
             integrands = [e.xreplace(found) for e in integrands]
+        integrands = self.called(integrands)
         shared, reduced = sp.cse(integrands, symbols=iter(self.new, None), order="none")
         for symbol, e in shared:
             self.write(f"{symbol} = {code(e)}")
@@ -238,7 +247,7 @@ def _hoist(e: Any, moving: set[Any], hoisted: dict[Any, Any], new: Any) -> Any:
         return not a.free_symbols & moving
 
     def name(a: Any) -> Any:
-        if a.is_Atom or (-a).is_Atom:
+        if a.is_Atom or not isinstance(a, sp.Expr) or (-a).is_Atom:  # conditions stay where they are
             return a
         if a not in hoisted:
             hoisted[a] = new()

@@ -137,10 +137,32 @@ class fade(Piece):
         return sp.exp(-rate * t)
 
 
+class finite_part(Piece):
+    """1, or 0 in the ridgeless limit below interpolation, where responses are measured in 1/reg."""
+
+    nargs = 3
+
+    @classmethod
+    def formula(cls, reg: Any, samples: Any, weights: Any) -> Any:
+        return sp.S.One
+
+
+class penalty(Piece):
+    """reg, or 1 in the ridgeless limit below interpolation, where responses are measured in 1/reg."""
+
+    nargs = 3
+
+    @classmethod
+    def formula(cls, reg: Any, samples: Any, weights: Any) -> Any:
+        return reg
+
+
 PIECES: dict[str, type[Piece]] = {
     piece.__name__: piece
-    for piece in (pace, pace_time, ratio, part, times, upper_root, half_log, hypotenuse, layer_norm, elapsed, fade)
-}
+    for piece in (
+        pace, pace_time, ratio, part, times, upper_root, half_log, hypotenuse, layer_norm, elapsed, fade, finite_part, penalty
+    )
+}  # fmt: skip
 
 
 def spelled_out(expression: Any) -> Any:

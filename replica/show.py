@@ -54,17 +54,17 @@ class _Page:
         yield model.summary()
         yield f"Source: {model.references}"
         yield from self.heading("Parameters", 2)
-        for p in model.declared(Parameter).values():
+        for p in model.active(Parameter).values():
             default = "" if p.default is None else f", default {p.default:g}"
             yield self.row(p.name, f"{p.long_name}, in {_range(p)}{default}")
         if model.options:
             yield from self.heading("Options", 2)
-        for o in model.declared(Option).values():
+        for o in model.active(Option).values():
             yield self.row(o.name, f"{o.long_name}; now {model.options[o.name]}; {_choices(o)}")
         yield from self._dynamics(model) if isinstance(model, DynamicModel) else self._saddle_point(model)
         yield from self.heading("Observables", 2)
         given = model.observables()
-        for o in model.declared(Observable).values():
+        for o in model.active(Observable).values():
             yield self.row(o.name, o.long_name)
             yield from self.equation(model.symbol(o), given[model.symbol(o)])
 
@@ -86,9 +86,9 @@ class _Page:
             yield from self.heading("Certificates", 2)
             for certificate in derivation.certificates:
                 yield self.row("holds" if certificate.holds else "FAILS", f"{certificate.statement} ({certificate.method})")
-        if model.declared(State):
+        if model.active(State):
             yield from self.heading("State", 2)
-            for x in model.declared(State).values():
+            for x in model.active(State).values():
                 yield self.row(x.name, x.long_name + (", for every eigenvalue h" if x.per_mode else ""))
         if model.definitions():
             yield from self.heading("Definitions (made once per trajectory)", 2)
@@ -106,8 +106,8 @@ class _Page:
         free_entropy = model.free_entropy()
         saddle = free_entropy.saddle_point
         yield from self.heading("Order parameters", 2)
-        for x in model.declared(OrderParameter).values():
-            free = "; free (no conjugate)" if x.free else ""
+        for x in model.active(OrderParameter).values():
+            free = "; free (no conjugate)" if model.components(x)[0] in model.free else ""
             yield self.row(x.name, f"{x.long_name}, in {_range(x)}{free}")
         if model.definitions():
             yield from self.heading("Definitions (parameters only, tabulated once per parameter set)", 2)
@@ -121,7 +121,7 @@ class _Page:
         for m, e in saddle.stationarity.items():
             yield from self.equation(sp.S.Zero, e, note=f"fixes {m}")
         yield from self.heading("Structure (derived: the order in which blocks are solved)", 2)
-        unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
+        unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
         for k, block in enumerate(analyse(saddle, unknowns), 1):
             kind = "linear" if block.linear else "nonlinear"
             yield self.row(f"block {k}", f"{', '.join(map(str, block.unknowns))} ({kind})")
@@ -140,7 +140,7 @@ def _choices(option: Option) -> str:
     if isinstance(option, FunctionOption):
         return f"one of {', '.join(NAMED)}, or an expression in z"
     if isinstance(option, LossOption):
-        return f"one of {', '.join(option.known)}"
+        return f"one of {', '.join(option.known)}, or an expression in y and z"
     if isinstance(option, WholeOption):
         return f"a whole number in [{option.lowest}, {option.highest}]"
     return f"one of {', '.join(option.choices)}" if isinstance(option, ChoiceOption) else ""

@@ -52,7 +52,7 @@ _kernels = [types.FunctionType(SIGNATURES[k]) for k in ("tabulate", "update", "b
 _packed_rules = types.Array(types.float64, 1, "C", readonly=True)
 _work = types.Tuple([types.float64[:, ::1], types.float64[:, ::1], _ints])
 METHOD_SIGNATURE = types.UniTuple(types.int64, 2)(
-    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 9, _work
+    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 6, _ints, *[_floats] * 3, _work
 )
 BATCH_SIGNATURE = types.void(
     types.FunctionType(METHOD_SIGNATURE),
@@ -70,6 +70,7 @@ BATCH_SIGNATURE = types.void(
     _floats,  # lower
     _floats,  # upper
     _floats,  # floor: size below which a residual is absolute
+    _ints,  # of every unknown, the one whose square it exceeds (-1: none); then the parameters that divide the squares
     _i8,  # number of outputs
     _i8,  # number of constraints
     _floats,  # rtol, quadrature_rtol, max_steps, damping, depth
@@ -81,7 +82,7 @@ BATCH_SIGNATURE = types.void(
 
 def _solve_batch(
     method, tabulate, update, block, observe, points, start, rules, rule_offsets, table_offsets, table_mask, offsets, members,
-    linear, is_free, lower, upper, floor, n_out, n_con, options, codes, measures, values,
+    linear, is_free, lower, upper, floor, below, n_out, n_con, options, codes, measures, values,
 ):  # fmt: skip
     """Solve every row of `points` from the same start, independently of each other."""
     n = start.size
@@ -115,7 +116,7 @@ def _solve_batch(
             table = tables[table_offsets[level] : table_offsets[level + 1]]
             fine = tables[table_offsets[level + 1] : table_offsets[level + 2]]
             status, used = method(
-                update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
+                update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
             )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method

@@ -16,6 +16,8 @@ from .result import Result
 DIVERGED = 1e-3
 #: Newton steps cut short at a bound before the point counts as driven out.
 MAX_PRESSED = 50
+#: Halvings of a Newton step that does not reduce the residual, before a step of the map is taken instead.
+MAX_HALVINGS = 3
 #: Growing overshoots in a row that make the damped iteration raise its damping.
 OVERSHOOTS = 4
 #: How often a diverging iteration may raise its damping.
@@ -28,7 +30,7 @@ CONVERGED, MAX_STEPS, NONFINITE = Result.CONVERGED.value, Result.MAX_STEPS.value
 LEFT_DOMAIN, STALLED = Result.LEFT_DOMAIN.value, Result.STALLED.value
 
 # Work space of the Newton methods, made once per batch: a matrix, `WORK_ROWS` rows and an index list, all for n unknowns.
-WORK_ROWS = 7
+WORK_ROWS = 11
 
 # Not cached one by one: Numba would not notice when a function they call changes.  `batch` caches the whole.
 _jit = njit(nogil=True, error_model="numpy")
@@ -311,41 +313,93 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
 
 
 @_jit
-def _log_step(x, r, j, indices, dx, work):
-    """Newton correction of a block in the logarithms of its unknowns, into `dx`; returns the residual there.
-
-    Responses and variances are positive and range over many decades.  A map that is monotone and sub-homogeneous has
-    elasticities d log F / d log x that sum to less than one, so this Newton step exists everywhere and does not wander.
-    Needs x and F(x) positive.
-    """
-    matrix, rows, where = work
-    n = indices.size
-    merit = 0.0
-    for k in range(n):
-        value = x[indices[k]] + r[k]
-        for m in range(n):
-            jacobian = j[k * n + m] + (1.0 if k == m else 0.0)
-            matrix[k, m] = jacobian * x[indices[m]] / value - (1.0 if k == m else 0.0)
-        rows[0][k] = 0.0
-        dx[k] = -np.log(value / x[indices[k]])
-        merit = max(merit, abs(dx[k]))
-    eliminate(n, matrix, dx, rows[0], where, rows[1], rows[2])
-    return merit
+def _floor(x, i, below, p):
+    """The square an unknown cannot fall below, ``x_root^2/parameter``; 0 if it has none."""
+    root, by = below[i], below[x.size + i]
+    if root < 0:
+        return 0.0
+    return x[root] * x[root] / (p[by] if by >= 0 else 1.0)
 
 
 @_jit
-def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, max_steps, r, j, work):
+def _logarithms(x, r, indices, lower, upper, below, p, image, logs, gap, gap_of_image):
+    """Which unknowns of a block are solved for in logarithms: positive ones, above their floor, and so their images."""
+    for k in range(indices.size):
+        image[indices[k]] = x[indices[k]] + r[k]
+    for k in range(indices.size):
+        i = indices[k]
+        gap[k], gap_of_image[k] = x[i] - _floor(x, i, below, p), image[i] - _floor(image, i, below, p)
+        logs[k] = lower[i] == 0.0 and upper[i] == np.inf and gap[k] > 0.0 and gap_of_image[k] > 0.0
+
+
+@_jit
+def _log_step(x, r, j, indices, below, p, image, logs, gap, gap_of_image, dx, work):
+    """Newton correction of a block, in logarithms of the gaps marked in `logs`, into `dx`.
+
+    Responses and variances are positive and range over many decades.  A map that is monotone and sub-homogeneous has
+    elasticities d log F / d log x that sum to less than one, so this Newton step exists everywhere and does not wander.
+    A variance that is nearly all overlap, ``q -> m^2/rho``, moves with it: the logarithm is that of the rest.
+    """
+    matrix, rows, where = work
+    n = indices.size
+    for k in range(n):
+        for m in range(n):
+            matrix[k, m] = j[k * n + m] + (1.0 if k == m and logs[k] else 0.0)
+        rows[0][k] = 0.0 if logs[k] else -x[indices[k]]
+        dx[k] = -np.log(gap_of_image[k] / gap[k]) if logs[k] else -r[k]
+    for k in range(n):  # rows: from F to the logarithm of its gap
+        if not logs[k]:
+            continue
+        i = indices[k]
+        for a in range(n):
+            if indices[a] == below[i]:
+                slope = 2.0 * image[indices[a]] / (p[below[x.size + i]] if below[x.size + i] >= 0 else 1.0)
+                for m in range(n):
+                    matrix[k, m] -= slope * (j[a * n + m] + (1.0 if a == m else 0.0))
+        for m in range(n):
+            matrix[k, m] /= gap_of_image[k]
+    for m in range(n):  # columns: from x to the logarithm of its gap
+        if not logs[m]:
+            continue
+        i = indices[m]
+        for a in range(n):
+            if indices[a] == below[i]:
+                slope = 2.0 * x[indices[a]] / (p[below[x.size + i]] if below[x.size + i] >= 0 else 1.0)
+                for k in range(n):
+                    matrix[k, a] += slope * matrix[k, m]
+        for k in range(n):
+            matrix[k, m] *= gap[m]
+        matrix[m, m] -= 1.0
+    eliminate(n, matrix, dx, rows[0], where, rows[1], rows[2])
+
+
+@_jit
+def _move(x, base, indices, below, p, logs, gap, dx, fraction):
+    """x <- base plus a fraction of a Newton step, at most a factor exp(5) in logarithms."""
+    for k in range(indices.size):
+        if not logs[k]:
+            x[indices[k]] = base[k] + fraction * dx[k]
+    for k in range(indices.size):
+        if logs[k]:
+            x[indices[k]] = gap[k] * np.exp(min(max(fraction * dx[k], -5.0), 5.0))
+    for k in range(indices.size):  # floors of what has moved
+        if logs[k]:
+            x[indices[k]] += _floor(x, indices[k], below, p)
+
+
+@_jit
+def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, below, max_steps, r, j, work):
     """Safeguarded Newton on one block in place; returns (status, evaluations).
 
     A linear block takes one step.  Otherwise a step that does not reduce the residual is halved a few times, and then
     replaced by a step of the map itself, which contracts where Newton wanders.
     """
     n = indices.size
-    dx, base, back = work[1][3], work[1][4], work[1][5]
-    positive = True
-    for k in range(n):
-        positive = positive and lower[indices[k]] == 0.0 and upper[indices[k]] == np.inf and x[indices[k]] > 0.0
-    previous, halvings, pressed = np.inf, 0, 0
+    dx, base, back, image = work[1][3], work[1][4], work[1][5], work[1][7]
+    gap, gap_of_image, kept = work[1][8], work[1][9], work[1][10]
+    logs, used = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    previous, halvings, pressed, size = np.inf, 0, 0, np.inf
+    copy(image, x)
     for step in range(1, max_steps + 1):
         block(b, x, p, table, r, j)
         if linear:
@@ -353,44 +407,43 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
             for k in range(n):
                 x[indices[k]] += dx[k]
             return (CONVERGED if fine else NONFINITE), step
-        logs = positive
+        _logarithms(x, r, indices, lower, upper, below, p, image, logs, gap, gap_of_image)
+        merit, bad = 0.0, False
         for k in range(n):
-            logs = logs and x[indices[k]] > 0.0 and x[indices[k]] + r[k] > 0.0
-        merit = 0.0
-        if logs:
-            merit = _log_step(x, r, j, indices, dx, work)
-        else:
-            _newton_step(x, r, j, indices, dx, work)
-            for k in range(n):
-                merit = max(merit, abs(r[k]) / max(abs(x[indices[k]]), floor[indices[k]]))
-        size = 0.0
-        for k in range(n):
-            move = x[indices[k]] * np.expm1(min(max(dx[k], -5.0), 5.0)) if logs else dx[k]
-            size = max(size, abs(move) / max(abs(x[indices[k]]), floor[indices[k]]))
-        bad = not (np.isfinite(merit) and np.isfinite(size))
+            i = indices[k]
+            ahead = np.log(gap_of_image[k] / gap[k]) if logs[k] else r[k] / max(abs(x[i]), floor[i])
+            bad = bad or not np.isfinite(r[k])
+            merit = max(merit, abs(ahead))
         if bad and step == 1:
             return NONFINITE, step
         if bad or (merit >= previous and size > 1e-9):
             halvings += 1
+            if halvings <= MAX_HALVINGS:
+                size *= 0.5
+                _move(x, base, indices, below, p, used, kept, dx, 0.5**halvings)
+                continue
             for k in range(n):
-                dx[k] = 0.5 * (x[indices[k]] - base[k]) if halvings <= 4 else back[k]
-                x[indices[k]] = base[k] + dx[k]
-            if halvings > 4:
-                if bad and halvings > 5:
-                    return NONFINITE, step
-                if outside(x, lower, upper) >= 0:
-                    return LEFT_DOMAIN, step
-                previous = np.inf
+                x[indices[k]] = base[k] + back[k]
+            if bad and halvings > MAX_HALVINGS + 1:
+                return NONFINITE, step
+            if outside(x, lower, upper) >= 0:
+                return LEFT_DOMAIN, step
+            previous = np.inf
             continue
         previous, halvings = merit, 0
+        _log_step(x, r, j, indices, below, p, image, logs, gap, gap_of_image, dx, work)
+        size = 0.0
         for k in range(n):
             i = indices[k]
-            base[k], back[k] = x[i], r[k]
-            if logs:
-                x[i] *= np.exp(min(max(dx[k], -5.0), 5.0))
-                continue
-            x[i] += dx[k]
-            if x[i] < lower[i] or x[i] > upper[i]:
+            if not np.isfinite(dx[k]):
+                return NONFINITE, step
+            base[k], back[k], used[k], kept[k] = x[i], r[k], logs[k], gap[k]
+            move = np.expm1(min(max(dx[k], -5.0), 5.0)) if logs[k] else dx[k] / max(abs(x[i]), floor[i])
+            size = max(size, abs(move))
+        _move(x, base, indices, below, p, used, kept, dx, 1.0)
+        for k in range(n):
+            i = indices[k]
+            if not logs[k] and (x[i] < lower[i] or x[i] > upper[i]):
                 pressed += 1
                 if pressed > MAX_PRESSED:
                     return LEFT_DOMAIN, step
@@ -402,7 +455,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, ma
 
 
 @_jit
-def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, rtol, max_steps, r, j, work):
+def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, rtol, max_steps, r, j, work):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
     new = work[1][6]
     steps, previous = 0, np.inf
@@ -410,7 +463,7 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
         for b in range(offsets.size - 1):
             indices = members[offsets[b] : offsets[b + 1]]
             status, used = _solve_block(
-                block, b, indices, linear[b], x, p, table, lower, upper, floor, max_steps - steps, r, j, work
+                block, b, indices, linear[b], x, p, table, lower, upper, floor, below, max_steps - steps, r, j, work
             )
             steps += used
             if status != CONVERGED:
@@ -428,24 +481,39 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
 
 
 def _run_damped(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
     return damped(update, x, p, table, lower, upper, floor, options[3], options[0], int(options[2]))
 
 
 def _run_anderson(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
     depth, max_steps = int(options[4]), int(options[2])
     return anderson(update, x, p, table, lower, upper, floor, options[3], depth, options[0], max_steps)
 
 
 def _run_newton(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, options, r, j, work
+    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
-    return newton(
-        update, block, offsets, members, linear, x, p, table, lower, upper, floor, options[0], int(options[2]), r, j, work
-    )
+    """Newton's method; where it fails in the rest of a variance above its overlap, once more in the variance itself."""
+    first = np.empty_like(x)
+    copy(first, x)
+    rtol, max_steps = options[0], int(options[2])
+    two_ways = np.any(below >= 0)
+    status, steps = newton(
+        update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, rtol,
+        max_steps // 2 if two_ways else max_steps, r, j, work,
+    )  # fmt: skip
+    if status != CONVERGED and two_ways:
+        copy(x, first)
+        floorless = np.full_like(below, -1)
+        status, more = newton(
+            update, block, offsets, members, linear, x, p, table, lower, upper, floor, floorless, rtol, max_steps - steps,
+            r, j, work,
+        )  # fmt: skip
+        steps += more
+    return status, steps
 
 
 #: Drivers by method name, all of one signature; see `OPTIONS` in `batch` for the order of the options.

@@ -160,12 +160,15 @@ class TableShape:
         Kinks or sharp features the grid must respect; 0 means a smooth integrand (Gauss-Hermite grid).
     grid : bool
         Whether any average is left to do at solve time.
+    panels : bool
+        Whether output channels need a panel rule at the end of the table.
     """
 
     scalars: int
     columns: int
     features: int
     grid: bool
+    panels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,10 +234,11 @@ class FixedPointProblem(Problem):
 
     `constraints` label expressions that are non-negative at a physical solution (the kernel `observe` returns their
     values after the outputs); `free` are the indices of unknowns without conjugate; `tabulated` are the parameters that
-    the table depends on.
+    the table depends on; `squares` are (unknown, root, parameter): the unknown exceeds root^2/parameter (no parameter: -1).
     """
 
     unknowns: Layout
+    squares: tuple[tuple[int, int, int], ...] = ()
     constraints: tuple[str, ...]
     blocks: tuple[Block, ...]
     free: tuple[int, ...]

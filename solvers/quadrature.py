@@ -115,6 +115,12 @@ def panel_capacity(features: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
+def panel_room(features):
+    """`panel_capacity` for compiled callers."""
+    return 2 * math.ceil(CUT / PANEL_WIDTH) + (2 * REFINEMENTS + 2) * features + 1
+
+
+@njit(cache=True, error_model="numpy")
 def panels(features, x, w, nodes, weights):
     """Composite Gauss-Legendre rule for E[f(z)] with panel edges on the features; returns the number of nodes.
 

@@ -123,3 +123,15 @@ def elapsed(rate, s):
 def fade(rate, t):
     """exp(-rate t); 1 at rate = 0, also at t = inf."""
     return 1.0 if rate == 0.0 else math.exp(-rate * t)
+
+
+@njit(cache=True, error_model="numpy")
+def finite_part(reg, samples, weights):
+    """1; 0 for reg = 0 and fewer samples than weights."""
+    return 0.0 if reg == 0.0 and samples < weights else 1.0
+
+
+@njit(cache=True, error_model="numpy")
+def penalty(reg, samples, weights):
+    """reg; 1 for reg = 0 and fewer samples than weights."""
+    return 1.0 if reg == 0.0 and samples < weights else reg

@@ -35,7 +35,7 @@ _MESSAGES = {
     Result.CONVERGED: "converged: residual of the undamped map, bounds and quadrature are within tolerance",
     Result.MAX_STEPS: "residual still above rtol after max_steps; raise max_steps, or try method newton or anderson",
     Result.NONFINITE: "the map or its solution is not finite; the parameters may be a singular limit "
-    "(reg = 0 at or below interpolation, say), so move off it",
+    "(reg = 0 at interpolation, say), so move off it",
     Result.LEFT_DOMAIN: "the point violates a bound or a physical constraint of the model; try another start, "
     "or method damped with larger damping",
     Result.STALLED: "steps are at rounding level but the residual is above rtol; rtol is below what double precision allows here",

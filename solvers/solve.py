@@ -81,7 +81,8 @@ def solve_points(
     rules = [rule(n) for n in nodes]
     shape = problem.table
     capacities = [grid_capacity(n, shape.features) if shape.grid else 0 for n in nodes]
-    table_sizes = [1 + shape.scalars + (2 + shape.columns) * c for c in capacities]
+    tails = [1 + 2 * int(r[2]) if shape.panels else 0 for r in rules]
+    table_sizes = [1 + shape.scalars + (2 + shape.columns) * c + t for c, t in zip(capacities, tails, strict=True)]
     packed = np.concatenate(rules)
     packed.setflags(write=False)
     x0 = problem.unknowns.broadcast("start") if start is None else np.asarray(start, dtype=float)
@@ -107,6 +108,7 @@ def solve_points(
         problem.unknowns.broadcast("lower"),
         problem.unknowns.broadcast("upper"),
         problem.unknowns.broadcast("floor"),
+        _below(problem),
         problem.outputs.size,
         len(problem.constraints),
         np.array([float(method.options().get(name, 0)) for name in driver.OPTIONS]),
@@ -272,6 +274,15 @@ def _start(problem: FixedPointProblem, given: Mapping[str, Any]) -> np.ndarray:
                 raise ParameterError(f"{problem.name}: start {q.name} = {value:g} is outside its range {q.range_text}")
             out.append(value)
     return np.array(out)
+
+
+def _below(problem: FixedPointProblem) -> np.ndarray:
+    """Roots of the squares that unknowns exceed, then the parameters that divide them; -1 for none."""
+    n = problem.unknowns.size
+    out = np.full(2 * n, -1, dtype=np.int64)
+    for unknown, root, parameter in problem.squares:
+        out[unknown], out[n + unknown] = root, parameter
+    return out
 
 
 def _offsets(sizes: list[int]) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_models_show_and_help(replica):
         (["alpha=1", "alpha=2", "reg=1"], ["alpha", "twice"]),
         (["alpha"], ["name=value"]),
         (["alpha=1", "reg=1", "--option", "teacher=sin"], ["'teacher'", "target"]),
-        (["alpha=1", "reg=1", "--option", "loss=huber"], ["'huber'", "square"]),
+        (["alpha=1", "reg=1", "--option", "loss=hubert"], ["hubert", "square"]),
         (["alpha=1", "reg=1", "--method", "bisection"], ["'bisection'", "newton"]),
         (["alpha=1", "reg=1", "--method-option", "rtol=0"], ["rtol = 0", "(0, 1)"]),
         (["alpha=1", "reg=1", "--method-option", "step=1"], ["'step'", "rtol"]),

@@ -9,10 +9,11 @@ from replica.free_entropy import FreeEntropy, ModelError
 from replica.lowering import substitute_formulas
 from replica.model import Conjugate, Model, OrderParameter, Parameter
 from replica.models import MODELS, RidgeRegression
+from replica.relaxation import spelled_out
 
 half = sp.Rational(1, 2)
 V, q, m, V_hat, q_hat, m_hat = sp.symbols("V q m V_hat q_hat m_hat", real=True)
-alpha, reg, noise = sp.symbols("alpha reg noise", real=True)
+alpha, reg, noise, rho = sp.symbols("alpha reg noise rho", real=True)
 COUPLINGS = [(V, q_hat, -half), (q, V_hat, half), (m, m_hat, -1)]
 
 
@@ -33,7 +34,7 @@ def derived(model):
     saddle = model.free_entropy().saddle_point
     assert not saddle.stationarity
     equations = {**saddle.hats, **saddle.overlaps}
-    return {x: marginalise(substitute_formulas(model, e)) for x, e in equations.items()}
+    return {x: spelled_out(marginalise(substitute_formulas(model, e))).xreplace({rho: sp.S.One}) for x, e in equations.items()}
 
 
 def test_linear_teacher_gives_textbook_ridge_symbol_for_symbol():

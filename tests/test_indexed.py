@@ -9,7 +9,7 @@ from by_hand import ByHand, difference_jacobian, state
 
 from replica.averages import GaussianAverage, gaussian
 from replica.free_entropy import FreeEntropy, ModelError
-from replica.losses import Square
+from replica.losses import make_loss
 from replica.model import Conjugate, Model, Observable, OrderParameter, Parameter
 from solvers.methods import Anderson, DampedIteration, Newton
 from solvers.problem import Layout, ParameterError, Quantity
@@ -61,7 +61,7 @@ class BlockRidge(Model):
             f * (mh**2 + qh) / (2 * (self.reg + vh))
             for f, mh, qh, vh in zip((self.f, 1 - self.f), self.m_hat, self.q_hat, self.V_hat, strict=True)
         ]
-        return FreeEntropy(self.couplings, sp.Add(*prior), -self.alpha * self._channel(Square().moreau(u, v, width)))
+        return FreeEntropy(self.couplings, sp.Add(*prior), -self.alpha * self._channel(make_loss("square").moreau(u, v, width)))
 
     def observables(self):
         return {self.test_error: self._channel((u - v) ** 2)}

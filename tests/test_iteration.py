@@ -52,17 +52,12 @@ def test_max_steps(srf, magnet, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("alpha", [0.5, 2.0])
-def test_nonfinite_where_a_response_diverges(ridge, linear_features, method, alpha):
-    # Without regularisation the part of the readout that no sample sees is undetermined: V (ridge, below
-    # interpolation) and V2 (linear features: mu2 = 0) are infinite.  An iteration may run out of steps on the way.
-    points = [(linear_features, DEFAULT | {"alpha": alpha, "reg": 0})]
-    points += [(ridge, {"alpha": alpha, "reg": 0})] if alpha < 1 else []
-    for problem, point in points:
+def test_nonfinite_where_a_response_diverges(ridge, linear_features, method):
+    # Without regularisation V (ridge, at interpolation) and V2 (as many linear features as dimensions: mu2 = 0) are
+    # infinite.  An iteration may run out of steps on the way.
+    for problem, point in ((linear_features, DEFAULT | {"alpha": 2.0, "reg": 0}), (ridge, {"alpha": 1.0, "reg": 0})):
         solution = solve(problem, method=method(max_steps=3000), **point)
         assert not solution.converged
-        if method is Newton and alpha < 1:
-            assert solution.result is Result.NONFINITE
 
 
 @pytest.mark.parametrize("method", METHODS)

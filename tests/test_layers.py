@@ -16,7 +16,8 @@ OWNERS = {
     "numba": {
         f"solvers/{name}.py"
         for name in (
-            "batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode", "trajectory"
+            "batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode", "trajectory",
+            "channels",
         )
     },
     "xarray": {"replica/results.py"},
@@ -27,7 +28,8 @@ OWNERS = {
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
-            "compile", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network", "figures", "stopping"
+            "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
+            "figures", "stopping",
         )),
     },
 }
@@ -35,7 +37,10 @@ OWNERS = {
 #: Files whose path starts so, and what they may not import, themselves or inside a function.
 FORBIDDEN = [
     ("solvers/", {"sympy", "replica"}),
-    ("replica/models/", {"replica.compile", "replica.trajectories", "replica.lowering", "replica.printing", "numba", "solvers"}),
+    ("replica/models/", {
+        "replica.compile", "replica.trajectories", "replica.lowering", "replica.printing", "replica.loss_kernel",
+        "replica.channel_kernel", "numba", "solvers",
+    }),
     ("solvers/solve.py", {"solvers.scan", "solvers.store"}),
     ("solvers/store.py", {"solvers.solve", "solvers.scan"}),
     *(

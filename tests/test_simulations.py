@@ -6,7 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from replica.models import simulations
+from replica.activations import make_activation
+from replica.models import RidgeRegression, simulations
+from replica.models.training import Labels, ridge
 from replica.validation import DisagreementError, compare, simulate_points
 
 
@@ -20,9 +22,9 @@ class TwoLayer:
     defaults: ClassVar = {"alpha": 2.0, "beta": 1.0, "alpha0": 20.0, "eta": 3.0, "reg": 0.1, "noise": 0.0}
 
     def simulate(self, parameters, size, rng):
-        return simulations.train_two_layer(
-            np.tanh, tanh_slope, np.sin, **(self.defaults | parameters), size=size, rng=rng
-        )
+        given = self.defaults | parameters
+        labels = Labels(make_activation("sin"), noise=given.pop("noise"))
+        return simulations.train_two_layer(np.tanh, tanh_slope, labels, **given, size=size, rng=rng)
 
 
 class SpikedFeatures:
@@ -31,13 +33,9 @@ class SpikedFeatures:
     defaults: ClassVar = {"alpha": 1.6, "beta": 1.0, "r": 1.13405550928, "c": 1.0189732005, "gamma": 0.97185444449}
 
     def simulate(self, parameters, size, rng):
-        arguments = self.defaults | {"reg": 0.1, "noise": 0.0} | parameters
-        return simulations.train_spiked_features(np.tanh, np.sin, **arguments, size=size, rng=rng)
-
-
-class LinearTeacherRidge:
-    def simulate(self, parameters, size, rng):
-        return simulations.train_ridge(lambda x: x, **parameters, size=size, rng=rng)
+        given = self.defaults | {"reg": 0.1, "noise": 0.0} | parameters
+        labels = Labels(make_activation("sin"), noise=given.pop("noise"))
+        return simulations.train_spiked_features(np.tanh, labels, **given, size=size, rng=rng)
 
 
 def textbook_ridge(alpha, reg, noise):
@@ -59,9 +57,8 @@ def textbook_ridge(alpha, reg, noise):
 def test_linear_teacher_gives_textbook_ridge():
     parameters = {"alpha": 1.5, "reg": 0.3, "noise": 0.2}
     report = compare(
-        LinearTeacherRidge(), parameters, size=400, repeats=30, seed=1, theory=textbook_ridge(**parameters)
+        RidgeRegression(), {**parameters, "rho": 1.0}, 400, 30, 1, textbook_ridge(**parameters)
     )
-    assert report.names == ["test_error", "train_error", "m", "q"]
     report.check(sigmas=4, allowance=1e-3)  # 1/d corrections
 
 
@@ -69,7 +66,7 @@ def test_ridge_is_the_minimum_for_more_and_for_fewer_samples_than_weights():
     rng = np.random.default_rng(0)
     for n, p in ((30, 20), (20, 30)):
         phi, y = rng.standard_normal((n, p)), rng.standard_normal(n)
-        w = simulations._ridge(phi, y, 0.1)
+        w = ridge(phi, y, 0.1)
         np.testing.assert_allclose(phi.T @ (y - phi @ w), 0.1 * w, atol=1e-12)
 
 
@@ -99,7 +96,7 @@ def test_population_gradient_is_the_average_of_the_batch_gradient():
 
     teacher, rows = simulations._unit_rows(1, size, rng)[0], simulations._unit_rows(width, size, rng)
     exact = simulations._population_gradient(relu, step, target, rows, teacher)
-    batch = simulations._batch_gradient(relu, step, target, rows, teacher, samples, 0.0, rng)
+    batch = simulations._batch_gradient(relu, step, Labels(make_activation("sin(z) + z**2")), rows, teacher, samples, rng)
     # Components along the row and along the teacher, averaged over rows: Monte Carlo error about 1e-2, and the initial
     # output differs from its infinite-width limit by terms of order size^(-1).
     for direction in (rows, teacher):
@@ -170,7 +167,7 @@ def test_aligned_spike_needs_no_exception():
 
 def test_streams_do_not_depend_on_the_other_points():
     first, second = {"alpha": 0.7, "reg": 0.1, "noise": 0.0}, {"alpha": 1.4, "reg": 0.1, "noise": 0.0}
-    model = LinearTeacherRidge()
+    model = RidgeRegression()
     alone = simulate_points(model, [first], size=30, repeats=3, seed=10)
     together = simulate_points(model, [first, second], size=30, repeats=3, seed=10)
     assert together[0] == alone[0]
@@ -182,7 +179,7 @@ def test_report_catches_a_wrong_theory_and_a_missing_number():
     parameters = {"alpha": 1.5, "reg": 0.3, "noise": 0.2}
     right = textbook_ridge(**parameters)
     wrong = right | {"test_error": 1.2 * right["test_error"]}
-    report = compare(LinearTeacherRidge(), parameters, size=200, repeats=20, seed=11, theory=wrong)
+    report = compare(RidgeRegression(), parameters, size=200, repeats=20, seed=11, theory=wrong)
     assert abs(report.z("test_error")) > 4 > abs(report.z("m"))
     with pytest.raises(DisagreementError, match=r"test_error \(z = -"):
         report.check()
@@ -195,16 +192,16 @@ def test_report_catches_a_wrong_theory_and_a_missing_number():
 
 def test_report_prints_every_observable():
     parameters = {"alpha": 1.5, "reg": 0.3, "noise": 0.2}
-    report = compare(LinearTeacherRidge(), parameters, size=20, repeats=3, seed=12, theory={"q": 0.5, "V": 1.0})
+    report = compare(RidgeRegression(), parameters, size=20, repeats=3, seed=12, theory={"q": 0.5, "V": 1.0})
     lines = str(report).splitlines()
     assert lines[0] == "size 20, 3 repeats, alpha = 1.5, reg = 0.3, noise = 0.2"
-    assert [line.split()[0] for line in lines[2:]] == ["test_error", "train_error", "m", "q"]
-    assert lines[-1].split()[1] == "0.5"
+    assert [line.split()[0] for line in lines[2:]] == ["m", "q", "test_error", "train_error", "train_loss"]
+    assert lines[3].split()[1] == "0.5"
 
 
 def test_impossible_comparisons_are_refused():
     parameters = {"alpha": 1.5, "reg": 0.3, "noise": 0.2}
     with pytest.raises(ValueError, match="at least 2"):
-        compare(LinearTeacherRidge(), parameters, size=20, repeats=1, seed=0, theory={"q": 1.0})
+        compare(RidgeRegression(), parameters, size=20, repeats=1, seed=0, theory={"q": 1.0})
     with pytest.raises(ValueError, match="nothing to compare"):
-        compare(LinearTeacherRidge(), parameters, size=20, repeats=2, seed=0, theory={"V": 1.0})
+        compare(RidgeRegression(), parameters, size=20, repeats=2, seed=0, theory={"V": 1.0})

@@ -2,6 +2,7 @@
 
 from ..model import Model
 from .deep_mode import DeepMode
+from .generalised_linear import GeneralisedLinear
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
 from .line_variants import AnyLossLineNetwork, DecayingLineNetwork, LineDescent
 from .linear_students import LinearStudent, OnlineStudent, TwoLayerStudent
@@ -13,6 +14,7 @@ MODELS: dict[str, type[Model]] = {
     for model in (
         RidgeRegression,
         SpikedRandomFeatures,
+        GeneralisedLinear,
         LineNetwork,
         WideLineNetwork,
         LineDescent,
@@ -25,6 +27,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "LineDescent", "LineNetwork", "LinearStudent",
-    "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
+    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "LineDescent", "LineNetwork",
+    "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork",
+    "WideLineNetwork",
 ]  # fmt: skip

@@ -17,10 +17,14 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermevander
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+
+from ..losses import Loss, make_loss
+from .training import Labels, fit, trained
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
+
+SQUARE = make_loss("square")
 
 # Inputs per dimension on which test errors are measured: the error of the mean, about 1.4/sqrt(10 d) relative, stays
 # below the fluctuation between training sets.
@@ -34,29 +38,31 @@ HERMITE_ORDER = 12
 def train_two_layer(
     sigma: Function,
     dsigma: Function,
-    target: Function,
+    labels: Labels,
     alpha: float,
     beta: float,
     alpha0: float,
     eta: float,
     reg: float,
-    noise: float,
     size: int,
     rng: np.random.Generator,
+    loss: Loss = SQUARE,
 ) -> dict[str, float]:
-    """Two-layer network after one giant gradient step, readout refitted by ridge regression.
+    """Two-layer network after one giant gradient step, readout refitted with a convex loss.
 
-    Inputs ``x ~ N(0, I_d)``, labels ``y = target(<w*, x>) + sqrt(noise) eps``, ``|w*| = 1``, ``p = beta d`` neurons
+    Inputs ``x ~ N(0, I_d)``, labels drawn given ``<w*, x>``, ``|w*| = 1``, ``p = beta d`` neurons
     with rows on the unit sphere and readout ``1/sqrt(p)``.  The rows take one step
 
         w_i <- w_i + eta (1/n0) sum_mu (y_mu - f(x_mu)) sigma'(<w_i, x_mu>) x_mu,   f(x) = (1/p) sum_i sigma(<w_i, x>),
 
-    and the readout w minimises ``sum_mu (y_mu - <w, sigma(W x_mu)>/sqrt(p))^2 + reg |w|^2`` on fresh samples.
+    and the readout w minimises ``sum_mu loss(y_mu, <w, sigma(W x_mu)>/sqrt(p)) + reg |w|^2/2`` on fresh
+    samples.
 
     Parameters
     ----------
-    sigma, dsigma, target : callable
-        Activation, its derivative (almost everywhere) and the teacher's function, all acting elementwise on arrays.
+    sigma, dsigma : callable
+        Activation and its derivative (almost everywhere), acting elementwise on arrays.
+    labels : Labels
     alpha, beta : float
         Fresh samples and neurons per dimension, > 0.
     alpha0 : float
@@ -64,16 +70,17 @@ def train_two_layer(
         replaced by its infinite-width limit ``E sigma(z)``.  0: no step.
     eta : float
         Learning rate divided by the width.  0: no step.
-    reg, noise : float
-        Ridge penalty (> 0, or ``alpha > beta``) and label noise variance, >= 0.
+    reg : float
+        Ridge penalty (> 0; for the square loss of real labels also 0, if ``alpha > beta``).
     size : int
         Dimension d of the inputs.
     rng : numpy.random.Generator
+    loss : Loss
 
     Returns
     -------
     dict
-        ``test_error`` (label noise included) and ``train_error``, mean squared residuals.
+        The observables of the model `srf`.
 
     Raises
     ------
@@ -91,47 +98,48 @@ def train_two_layer(
     rows = _unit_rows(_count(beta, size), size, rng)
     if eta != 0 and alpha0 != 0:
         if math.isinf(alpha0):
-            rows += eta * _population_gradient(sigma, dsigma, target, rows, teacher)
+            rows += eta * _population_gradient(sigma, dsigma, labels.mean, rows, teacher)
         else:
             samples = _count(alpha0, size)
-            rows += eta * _batch_gradient(sigma, dsigma, target, rows, teacher, samples, noise, rng)
-    _, errors = _fit_readout(sigma, target, rows, teacher, _count(alpha, size), reg, noise, rng)
+            rows += eta * _batch_gradient(sigma, dsigma, labels, rows, teacher, samples, rng)
+    _, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
     return errors
 
 
 def train_spiked_features(
     sigma: Function,
-    target: Function,
+    labels: Labels,
     alpha: float,
     beta: float,
     r: float,
     c: float,
     gamma: float,
     reg: float,
-    noise: float,
     size: int,
     rng: np.random.Generator,
+    loss: Loss = SQUARE,
 ) -> dict[str, float]:
-    """Ridge regression on spiked random features: rows ``sqrt(c) w0_i + r v``, ``<v, w*> = gamma``.
+    """Regression on spiked random features: rows ``sqrt(c) w0_i + r v``, ``<v, w*> = gamma``.
 
     As `train_two_layer`, with the trained first layer replaced by independent unit vectors ``w0_i`` and a spike along
     the unit vector v.
 
     Parameters
     ----------
-    sigma, target : callable
-        Activation and the teacher's function, acting elementwise on arrays.
+    sigma : callable
+        Activation, acting elementwise on arrays.
+    labels : Labels
     alpha, beta : float
         Samples and neurons per dimension, > 0.
     r, c, gamma : float
         Strength of the spike, variance of the bulk (> 0) and overlap of the spike with the teacher, in [-1, 1].
-    reg, noise, size, rng
+    reg, size, rng, loss
         As in `train_two_layer`.
 
     Returns
     -------
     dict
-        ``test_error``, ``train_error`` and the order parameters of the readout w, with ``s = sqrt(c/p) sum_i w_i w0_i``
+        The observables and the order parameters of the readout w, with ``s = sqrt(c/p) sum_i w_i w0_i``
         and ``zhat`` the direction of ``w* - gamma v``: ``m = p^(-1/2) sum_i w_i``, ``theta = <s, v>``,
         ``psi = <s, zhat>``, ``q1 = |s|^2 - <s, v>^2``, ``q2 = |w|^2/p``.
 
@@ -145,7 +153,7 @@ def train_spiked_features(
     teacher = gamma * spike + math.sqrt(1 - gamma**2) * zhat
     initial = _unit_rows(_count(beta, size), size, rng)
     rows = math.sqrt(c) * initial + r * spike
-    readout, errors = _fit_readout(sigma, target, rows, teacher, _count(alpha, size), reg, noise, rng)
+    readout, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
     p = len(readout)
     s = math.sqrt(c / p) * (readout @ initial)
     theta = float(s @ spike)
@@ -158,64 +166,20 @@ def train_spiked_features(
     }
 
 
-def train_ridge(
-    target: Function, alpha: float, reg: float, noise: float, size: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """Ridge regression of a teacher's labels on the inputs themselves.
-
-    Inputs ``x ~ N(0, I_d/d)``, labels ``y = target(<w*, x>) + sqrt(noise) eps`` with ``|w*|^2 = d``, and the student w
-    minimises ``(1/2) sum_mu (y_mu - <w, x_mu>)^2 + (reg/2) |w|^2`` over ``alpha d`` samples.
-
-    Parameters
-    ----------
-    target : callable
-        Function of the teacher's field, acting elementwise on arrays.
-    alpha : float
-        Samples per dimension, > 0.
-    reg, noise : float
-        Ridge penalty (> 0, or ``alpha > 1``) and label noise variance, >= 0.
-    size : int
-        Dimension d.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    dict
-        ``test_error`` (label noise included) and ``train_error``, mean squared residuals; overlaps ``m = <w, w*>/d``
-        and ``q = |w|^2/d``.  The test error is the exact average over new samples given the student: the two fields
-        are jointly Gaussian.
-    """
-    teacher = math.sqrt(size) * _unit_rows(1, size, rng)[0]
-    x = rng.standard_normal((_count(alpha, size), size)) / math.sqrt(size)
-    y = _labels(target, x @ teacher, noise, rng)
-    student = _ridge(x, y, reg)
-    m = float(student @ teacher) / size
-    q = float(student @ student) / size
-    z, weights = _gaussian_rule()
-    values = target(z)
-    return {
-        "test_error": float(weights @ values**2) + noise - 2 * m * float(weights @ (z * values)) + q,
-        "train_error": float(np.mean((y - x @ student) ** 2)),
-        "m": m,
-        "q": q,
-    }
-
-
 def _batch_gradient(
     sigma: Function,
     dsigma: Function,
-    target: Function,
+    labels: Labels,
     rows: Array,
     teacher: Array,
     samples: int,
-    noise: float,
     rng: np.random.Generator,
 ) -> Array:
     """(1/n0) sum_mu (y_mu - f(x_mu)) sigma'(<w_i, x_mu>) x_mu for every row; shape (p, d)."""
     gradient = np.zeros_like(rows)
     for x in _batches(samples, rows.shape[1], rng):
         fields = x @ rows.T
-        error = _labels(target, x @ teacher, noise, rng) - sigma(fields).mean(axis=1)
+        error = labels.draw(x @ teacher, rng) - sigma(fields).mean(axis=1)
         gradient += (error[:, None] * dsigma(fields)).T @ x
     return gradient / samples
 
@@ -243,45 +207,34 @@ def _population_gradient(sigma: Function, dsigma: Function, target: Function, ro
 
 def _fit_readout(
     sigma: Function,
-    target: Function,
+    labels: Labels,
     rows: Array,
     teacher: Array,
     samples: int,
     reg: float,
-    noise: float,
     rng: np.random.Generator,
+    loss: Loss,
 ) -> tuple[Array, dict[str, float]]:
-    """Ridge readout on fresh samples, and its errors."""
+    """Readout trained on fresh samples, and the observables."""
     p, size = rows.shape
 
     def features(x: Array) -> Array:
         return sigma(x @ rows.T) / math.sqrt(p)
 
     x = rng.standard_normal((samples, size))
-    y = _labels(target, x @ teacher, noise, rng)
+    y = labels.draw(x @ teacher, rng)
     phi = features(x)
-    readout = _ridge(phi, y, reg)
-    train_error = float(np.mean((y - phi @ readout) ** 2))
-    # Tested against noiseless labels: adding the noise afterwards is exact and fluctuates less.
-    total = 0.0
+    readout = fit(loss, phi, y, reg, labels.sign)
+    square = wrong = 0.0
     for x in _batches(TEST_SAMPLES * size, size, rng):
-        total += float(np.sum((target(x @ teacher) - features(x) @ readout) ** 2))
-    return readout, {"test_error": total / (TEST_SAMPLES * size) + noise, "train_error": train_error}
-
-
-def _ridge(phi: Array, y: Array, reg: float) -> Array:
-    """Minimiser of |y - phi w|^2 + reg |w|^2, by Cholesky on the smaller of the two Gram matrices."""
-    n, p = phi.shape
-    gram = phi.T @ phi if p <= n else phi @ phi.T
-    gram[np.diag_indices_from(gram)] += reg
-    factor = cho_factor(gram, lower=True, overwrite_a=True)
-    solution: Array = cho_solve(factor, phi.T @ y) if p <= n else phi.T @ cho_solve(factor, y)
-    return solution
-
-
-def _labels(target: Function, fields: Array, noise: float, rng: np.random.Generator) -> Array:
-    labels: Array = target(fields) + math.sqrt(noise) * rng.standard_normal(len(fields))
-    return labels
+        fields, predictions = x @ teacher, features(x) @ readout
+        # Tested against mean labels: adding their variance afterwards is exact and fluctuates less.
+        square += float(np.sum((labels.mean(fields) - predictions) ** 2 + labels.variance(fields)))
+        wrong += float(np.sum(0.5 * (1 - labels.mean(fields) * np.sign(predictions))))
+    tested = {"test_error": square / (TEST_SAMPLES * size)}
+    if labels.sign:
+        tested["zero_one"] = wrong / (TEST_SAMPLES * size)
+    return readout, tested | trained(loss, labels.sign, y, phi @ readout)
 
 
 def _batches(samples: int, size: int, rng: np.random.Generator) -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""Spiked random features: a two-layer network after one giant gradient step, readout then trained by ridge."""
+"""Spiked random features: a two-layer network after one giant gradient step, readout then trained with a convex loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sympy as sp
 
 from ..averages import GaussianAverage, gaussian
 from ..free_entropy import FreeEntropy
+from ..functions import normal_cdf
 from ..model import (
     ChoiceOption,
     Conjugate,
@@ -17,31 +18,42 @@ from ..model import (
     LossOption,
     Model,
     Observable,
+    OptionError,
     OrderParameter,
     Parameter,
+    opaque,
 )  # fmt: skip
+from ..output import OutputChannel, channel
+from ..relaxation import finite_part, penalty
 from ..spectral import SpectralAverage
 from .simulations import train_two_layer
+from .training import Labels
 
 half = sp.Rational(1, 2)
 kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
 x = sp.Symbol("x", positive=True)
 #: Order parameters scale with the square of the activation, which can be anything: convergence is judged relatively.
 TINY = 1e-30
+SIGN = {"labels": "sign"}
 
 
 class SpikedRandomFeatures(Model):
-    """Spiked random features after one giant gradient step, with ridge readout (uniform initial readout).
+    """Spiked random features after one giant gradient step, readout trained with any convex loss (uniform at first).
 
     Asymptotics n, p, n0, d -> infinity at fixed n/d = alpha, p/d = beta, n0/d = alpha0.  Labels
     ``y = target(<w*, x>) + sqrt(noise) xi``, x ~ N(0, I); first-layer rows of unit norm, one gradient step of rate
-    ``eta * p`` on n0 samples, then ``sum (y - f)^2 + reg |w|^2`` over the readout w on n fresh samples, features
-    normalised by sqrt(p).  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
+    ``eta * p`` on n0 samples and the square loss, then ``sum loss(y, f) + reg |w|^2 / 2`` over the readout w on n fresh
+    samples, features normalised by sqrt(p).  With ``labels="sign"`` labels are the sign of all that, flipped with probability
+    `flip`, in both stages.  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
     published one unless the activation is odd and noise = 0.  Replica symmetric, conditional Gaussian equivalence.
 
-    ``bulk="isotropic"`` is the model of the paper: rows are a random direction plus the spike.  In the trained network the
-    step also rescales row i by ``1 + coupling <v, w_i>``, of relative size d^(-1/2) but aligned with theta, so it
-    changes the error at leading order (by some per cent); ``bulk="coupled"`` has it.  docs/theory/srf.md section 3.
+    At ``reg = 0`` below interpolation (square loss of real labels) it is the readout of least norm, responses and conjugates in
+    units of 1/reg.  ``mean_mode="finite"`` keeps the ridge cost of the mean readout, the largest finite-size effect.
+
+    ``bulk="isotropic"`` is the model of the paper: rows are a random direction plus the spike; ``bulk="notebook"`` has the
+    published variance.  In the trained network the step also rescales row i by ``1 + coupling <v, w_i>``, of relative size
+    d^(-1/2) but aligned with theta, so it changes the error at leading order (by some per cent); ``bulk="coupled"`` has
+    it.  docs/theory/srf.md section 3.
 
     Source: arXiv:2402.04980; docs/theory/srf.md section 9 for the free entropy in these variables.
     """
@@ -58,22 +70,31 @@ class SpikedRandomFeatures(Model):
     )  # fmt: skip
     eta = Parameter("rate of the gradient step, in units of the width", lower=0, latex=r"\tilde\eta")
     reg = Parameter("ridge penalty lambda", lower=0, latex=r"\lambda")
-    noise = Parameter("label noise variance", lower=0, default=0.0, latex=r"\Delta")
+    noise = Parameter("label noise variance (inside the sign, with labels=sign)", lower=0, default=0.0, latex=r"\Delta")
+    flip = Parameter("probability that a label is flipped", lower=0, upper=0.5, default=0.0, latex="f", only=SIGN)
 
     activation = FunctionOption("activation of the first layer", "tanh", r"\sigma")
     target = FunctionOption("target, a function of the teacher field", "sin", r"\sigma_\star")
+    labels = ChoiceOption("real labels, or the sign of the target", "real", ("real", "sign"))
     loss = LossOption("training loss of the readout", "square")
     bulk = ChoiceOption(
-        "first-layer rows off the spike: isotropic as in the paper, or with norms coupled to the spike as trained rows have",
-        "isotropic", ("isotropic", "coupled"),
+        "first-layer rows off the spike: isotropic, with norms coupled to the spike as trained rows have, or as published",
+        "isotropic", ("isotropic", "coupled", "notebook"),
     )  # fmt: skip
+    mean_mode = ChoiceOption(
+        "ridge cost of the mean readout: dropped, as in the limit, or that of `width` neurons",
+        "limit", ("limit", "finite"),
+    )  # fmt: skip
+    width = Parameter("number of neurons that the mean readout's cost belongs to", lower=1, latex="p",
+                      only={"mean_mode": "finite"})  # fmt: skip
 
     V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0, floor=TINY)
     V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0, floor=TINY)
-    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1, floor=TINY)
+    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
+    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1, floor=TINY,
+                        exceeds=(psi, None))  # fmt: skip
     q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1, floor=TINY)
     theta = OrderParameter("overlap with the spike", latex=r"\theta")
-    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
     m = OrderParameter("mean readout, rescaled by sqrt(p)", free=True)
     q1_hat = Conjugate(V1, -half)
     q2_hat = Conjugate(V2, -half)
@@ -81,15 +102,16 @@ class SpikedRandomFeatures(Model):
     V2_hat = Conjugate(q2, half)
     theta_hat = Conjugate(theta, -1)
     psi_hat = Conjugate(psi, -1)
+    m_hat = Conjugate(m, -1, only={"mean_mode": "finite"})
 
     h0 = Definition("mean of the activation", latex="h_0")
     h1 = Definition("mean slope of the activation (almost everywhere)", latex="h_1")
     e2 = Definition("mean of z times the slope", latex="e_2")
     slope_var = Definition("variance of the slope", latex=r"{\rm var}\,\sigma'")
     e3 = Definition("mean of z^2 - 1 times the slope", latex="e_3")
-    t0 = Definition("mean of the target", latex=r"h_0^\star")
-    t1 = Definition("first Hermite coefficient of the target", latex=r"h_1^\star")
-    t2 = Definition("second Hermite coefficient of the target", latex=r"e_2^\star")
+    t0 = Definition("mean label", latex=r"h_0^\star")
+    t1 = Definition("first Hermite coefficient of the label", latex=r"h_1^\star")
+    t2 = Definition("second Hermite coefficient of the label", latex=r"e_2^\star")
     residual_mean = Definition("mean residual at initialisation", latex=r"\bar e")
     residual_var = Definition("mean squared residual at initialisation", latex=r"\overline{e^2}")
     batch = Definition("inverse batch ratio, 1/alpha0 (0 if no step is taken)", latex=r"\alpha_0^{-1}")
@@ -111,11 +133,47 @@ class SpikedRandomFeatures(Model):
     test_error = Observable("mean squared test error, label noise included", lower=0, latex=r"\epsilon_{\rm test}")
     train_error = Observable("mean squared training residual", lower=0, latex=r"\epsilon_{\rm train}")
 
+    train_loss = Observable("mean training loss", latex=r"\ell_{\rm train}")
+    zero_one = Observable("probability of a wrong sign on a new input", lower=0, latex=r"\epsilon_{01}", only=SIGN)
+    train_zero_one = Observable("fraction of wrong signs in training", lower=0, latex=r"\epsilon_{01,\rm train}", only=SIGN)
+    margin = Observable("mean of label times prediction in training", latex=r"\langle y f \rangle", only=SIGN)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sign, self.finite = self.choices["labels"] == "sign", self.choices["mean_mode"] == "finite"
+        if self.sign:
+            self.choices["label"] = self.choices["target"].signed()
+
+    def output(self) -> OutputChannel | None:
+        """None for the square loss of real labels, whose averages are closed."""
+        loss = self.choices["loss"]
+        if loss.quadratic and not self.sign:
+            return None
+        try:
+            return OutputChannel(loss, self.choices["target"], self.sign)
+        except ValueError as error:
+            raise OptionError(f"{self.name}: {error}") from None
+
+    def _mean_label(self, t: Any) -> Any:
+        """Mean label given the teacher field."""
+        if not self.sign:
+            return self.target(t)
+        smeared = 2 * normal_cdf(self.target(t) / sp.sqrt(self.noise)) - 1
+        sharp = opaque("label", r"{\rm sign}\,\sigma_\star")(t)
+        return (1 - 2 * self.flip) * sp.Piecewise((sharp, sp.Eq(self.noise, 0)), (smeared, True))
+
     def definitions(self) -> Mapping[Any, Any]:
-        sigma, slope, target = self.activation, self.activation.almost_everywhere, self.target
+        sigma, slope, target = self.activation, self.activation.almost_everywhere, self._mean_label
+        if self.sign:  # labels have unit square
+            residual_var = 1 - 2 * self.h0 * self.t0 + self.h0**2
+        elif self.bulk == "notebook":  # as published: residuals are taken for labels, and labels for noiseless ones
+            residual_var = GaussianAverage(target(z) ** 2, z)
+        else:
+            residual_var = GaussianAverage((target(z) - self.h0) ** 2, z) + self.noise
         spike = sp.sqrt(self.t1**2 + self.residual_var * self.batch)
         population = sp.Piecewise((-1, self.t1 < 0), (1, True))
         feature = sigma(self.r * kappa + g)
+        stretched = sp.Piecewise((self.step * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True))
         return {
             self.h0: GaussianAverage(sigma(z), z),
             self.h1: GaussianAverage(slope(z), z),
@@ -125,8 +183,8 @@ class SpikedRandomFeatures(Model):
             self.t0: GaussianAverage(target(z), z),
             self.t1: GaussianAverage(z * target(z), z),
             self.t2: GaussianAverage((z**2 - 1) * target(z), z),
-            self.residual_mean: self.t0 - self.h0,
-            self.residual_var: GaussianAverage((target(z) - self.h0) ** 2, z) + self.noise,
+            self.residual_mean: self.t0 - self.h0 if self.bulk != "notebook" else sp.S.Zero,
+            self.residual_var: residual_var,
             self.batch: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (1 / self.alpha0, True)),
             self.step: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (self.eta, True)),
             self.r: self.step * self.h1 * spike,
@@ -140,8 +198,7 @@ class SpikedRandomFeatures(Model):
                 (sp.sqrt(self.residual_var * self.batch) / spike, True),  # no cancellation as gamma -> 1
             ),
             self.row: 1 + self.step * self.e2 * self.residual_mean,
-            self.row_spike: self.row
-            + sp.Piecewise((self.step * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True)),
+            self.row_spike: self.row + (stretched if self.bulk != "notebook" else 0),
             self.c: self.row**2 + self.step**2 * self.slope_var * self.residual_var * self.batch,
             self.c_spike: sp.Piecewise((self.row_spike**2, sp.Eq(self.alpha0, sp.oo)), (self.c, True)),
             self.coupling: self.step * self.e3 * spike if self.bulk == "coupled" else sp.S.Zero,
@@ -167,6 +224,22 @@ class SpikedRandomFeatures(Model):
         inner = GaussianAverage(f, (zeta, omega, xi), [[1, covariance, 0], [covariance, variance, 0], [0, 0, 1]])
         return GaussianAverage(inner, kappa)
 
+    def _over(self, moment: str) -> Any:
+        """The average of a moment of the output channel over kappa."""
+        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
+        _, prediction, response = self._fields()
+        node = channel(moment)(
+            prediction - omega, self.gamma * kappa, self.rho, mu1 * self.psi, mu1**2 * self.q1 + mu2sq * self.q2, response,
+            self.noise, self.flip if self.sign else sp.S.Zero,
+        )  # fmt: skip
+        return GaussianAverage(node, kappa)
+
+    def _unit(self) -> Any:
+        return finite_part(self.reg, self.alpha, self.beta)
+
+    def _penalty(self) -> Any:
+        return self.reg if self.output() is not None else penalty(self.reg, self.alpha, self.beta)
+
     def _fields(self) -> tuple[Any, Any, Any]:
         """Label, prediction and response, given kappa, zeta, omega and xi."""
         mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
@@ -175,22 +248,41 @@ class SpikedRandomFeatures(Model):
         return label, prediction, mu1**2 * self.V1 + mu2sq * self.V2
 
     def free_entropy(self) -> FreeEntropy:
-        label, prediction, response = self._fields()
+        if self.output() is None:
+            label, prediction, response = self._fields()
+            envelope = self._channel(self.loss.moreau(label, prediction, response, self._unit()))
+        else:
+            envelope = self._over("envelope")
         off_spike = self.c * x * (self.q1_hat + self.beta * self.psi_hat**2)
         on_spike = self.q2_hat + self.beta * self.c_spike * self.theta_hat**2
-        resolvent = self.reg + self.V2_hat + self.c * self.V1_hat * x
+        if self.finite:
+            on_spike += self.width * self.m_hat**2
+        resolvent = self._penalty() + self.V2_hat + self.c * self.V1_hat * x
         return FreeEntropy(
             self.couplings,
             potential_hat=half * SpectralAverage((off_spike + on_spike) / resolvent, x, self.beta),
-            potential=-self.alpha / self.beta * self._channel(self.loss.moreau(label, prediction, response)),
+            potential=-self.alpha / self.beta * envelope,
             free=self.free,
         )
 
     def observables(self) -> Mapping[Any, Any]:
+        if self.output() is not None:
+            found = {
+                self.test_error: self._over("square"),
+                self.train_error: self._over("residual"),
+                self.train_loss: self._over("fit"),
+            }
+            if self.sign:
+                found[self.zero_one] = self._over("wrong")
+                found[self.train_zero_one] = self._over("wrong_fit")
+                found[self.margin] = self._over("margin")
+            return found
         label, prediction, response = self._fields()
+        residual = self._channel((label - self.loss.prox(label, prediction, response, self._unit())) ** 2)
         return {
             self.test_error: self._channel((label - prediction) ** 2),
-            self.train_error: self._channel((label - self.loss.prox(label, prediction, response)) ** 2),
+            self.train_error: residual,
+            self.train_loss: residual / 2,
         }
 
     def constraints(self) -> Mapping[str, Any]:
@@ -200,8 +292,10 @@ class SpikedRandomFeatures(Model):
         }
 
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
-        """Train the true two-layer network once in dimension `size`: one gradient step, then ridge on fresh samples."""
-        sigma, target = self.choices["activation"], self.choices["target"]
+        """Train the true two-layer network once in dimension `size`: one gradient step, then the readout on fresh samples."""
+        sigma, given = self.choices["activation"], dict(parameters)
+        given.pop("width", None)
+        labels = Labels(self.choices["target"], self.sign, given.pop("noise"), given.pop("flip", 0.0))
         return train_two_layer(
-            sigma.numeric(), sigma.numeric_derivative(), target.numeric(), **parameters, size=size, rng=rng
+            sigma.numeric(), sigma.numeric_derivative(), labels, loss=self.choices["loss"], **given, size=size, rng=rng
         )

@@ -11,6 +11,7 @@ from by_hand import ByHand
 
 from replica.models import RidgeRegression, SpikedRandomFeatures
 from replica.models.simulations import train_spiked_features
+from replica.models.training import Labels
 from replica.validation import compare
 from solvers import solve
 
@@ -27,9 +28,9 @@ class SpikedFeaturesExperiment:
     def simulate(self, parameters, size, rng):
         definitions = ByHand.at(self.problem, **parameters).definitions(self.model)
         spike = {name: definitions[name] for name in ("r", "c", "gamma")}
-        rest = {name: parameters[name] for name in ("alpha", "beta", "reg", "noise")}
-        sigma, target = (self.model.choices[k].numeric() for k in ("activation", "target"))
-        return train_spiked_features(sigma, target, **rest, **spike, size=size, rng=rng)
+        rest = {name: parameters[name] for name in ("alpha", "beta", "reg")}
+        labels = Labels(self.model.choices["target"], noise=parameters["noise"])
+        return train_spiked_features(self.model.choices["activation"].numeric(), labels, **rest, **spike, size=size, rng=rng)
 
 
 def check(experiment, model, parameters, size, repeats, names=("test_error", "train_error"), seed=0):

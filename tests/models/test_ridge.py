@@ -53,6 +53,17 @@ def test_the_closed_form_holds_at_the_interpolation_peak(ridge, reg):
     assert abs(solution["test_error"] - exact["test_error"]) <= solution.error + 2 * solution.quadrature_error
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 0.9, 1.1, 3.0])
+def test_the_ridgeless_limit_is_that_of_least_squares(ridge, alpha):
+    """1 - alpha + noise/(1 - alpha) of the fit of least norm below interpolation, noise alpha/(alpha - 1) above."""
+    s = solve(ridge, alpha=alpha, reg=0, noise=0.3, throw=True)
+    exact = 1 - alpha + 0.3 / (1 - alpha) if alpha < 1 else 0.3 * alpha / (alpha - 1)
+    assert s["test_error"] == pytest.approx(exact, rel=1e-12)
+    near = solve(ridge, alpha=alpha, reg=1e-9, noise=0.3, throw=True)
+    assert s["test_error"] == pytest.approx(near["test_error"], rel=1e-6)
+    assert s["train_error"] == pytest.approx(near["train_error"], abs=1e-9)
+
+
 MOMENTS = {  # first Hermite coefficient and second moment of the target
     "sin(z)": (np.exp(-0.5), (1 - np.exp(-2)) / 2),
     "relu": (0.5, 0.5),

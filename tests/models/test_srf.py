@@ -293,3 +293,31 @@ def test_solutions_are_physical_over_the_parameter_space(srf):
         assert 0 <= solution["train_error"] <= solution["test_error"]
         assert 0 < solution["V2"] * point["reg"] <= 1 + 1e-12  # a trace of reg/(reg + positive)
         assert min(solution[name] for name in ("V1_hat", "V2_hat", "q1_hat", "q2_hat")) >= 0
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.8, 1.3, 2.0])
+def test_the_ridgeless_limit_is_reached_from_both_sides_of_interpolation(srf, alpha):
+    point = {**DEFAULT, "alpha": alpha, "alpha0": 4.0, "eta": 1.5, "noise": 0.1}
+    limit = solve(srf, throw=True, **{**point, "reg": 0})
+    distance = [solve(srf, throw=True, **{**point, "reg": reg})["test_error"] - limit["test_error"] for reg in (1e-6, 1e-7)]
+    assert abs(distance[0]) < 1e-2
+    assert distance[0] == pytest.approx(10 * distance[1], rel=0.05)
+    assert (limit["train_error"] == 0) == (alpha < 1)
+
+
+def test_the_cost_of_the_mean_goes_with_the_width():
+    point = {**DEFAULT, "alpha": 1.6}
+    limit = solve(SpikedRandomFeatures(), throw=True, **point)
+    finite = SpikedRandomFeatures(mean_mode="finite").compile()
+    errors = np.array([solve(finite, throw=True, width=w, **point)["test_error"] for w in (1e3, 1e4, 1e5)])
+    excess = errors - limit["test_error"]
+    np.testing.assert_allclose(excess[:-1] / excess[1:], 10, rtol=0.05)
+    s = solve(finite, throw=True, width=800.0, **point)
+    assert s["m"] == pytest.approx(800 * s["V2"] * s["m_hat"], rel=1e-9)
+
+
+def test_the_published_variance_is_ours_for_odd_activations_and_clean_labels():
+    point = {**DEFAULT, "alpha": 1.6, "alpha0": 4.0}
+    for options, same in (({"activation": "tanh", "target": "sin"}, True), ({"activation": "relu", "target": "tanh"}, False)):
+        ours, theirs = (solve(SpikedRandomFeatures(bulk=b, **options), **point) for b in ("isotropic", "notebook"))
+        assert (abs(ours["test_error"] / theirs["test_error"] - 1) < 1e-9) == same

@@ -1,0 +1,51 @@
+"""An output channel as generated code: the loss, the target, and the pass over the fields written for them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import sympy as sp
+
+from solvers import channels
+
+from .loss_kernel import feature_count, loss_text
+from .output import OutputChannel
+from .printing import code
+
+
+def channel_text(output: OutputChannel) -> str:
+    """Helpers of a kernel that calls the channel."""
+    parts = ['_jit = njit(error_model="numpy")\n', loss_text(output.loss, output.labels)]
+    if not output.linear:
+        t = sp.Symbol("_t", real=True)
+        parts.append(f'@njit(error_model="numpy")\ndef _target(_t):\n    return {code(output.target.formula(t))}\n')
+        parts.append(f"_kinks = np.array({list(output.kinks)}, dtype=np.float64)\n")
+    return "\n\n".join([*parts, *_specialised(_function(output))])
+
+
+def channel_call(output: OutputChannel, arguments: Sequence[Any], observe: bool) -> str:
+    """One call of the channel, its moments written to ``_chan``."""
+    given = ", ".join(map(str, arguments))
+    return f"{_function(output)}({feature_count(output.loss, output.labels)}, _px, _pw, {observe}, {given}, _chan)"
+
+
+def _function(output: OutputChannel) -> str:
+    return ("sign" if output.sign else "residual") + ("_linear" if output.linear else "_general")
+
+
+def _specialised(name: str) -> list[str]:
+    """Source of a channel with the loss's own functions in place of its arguments.
+
+    Numba cannot keep on disk what gets functions as arguments, so the text is copied, not called.
+    """
+    out = []
+    for part in (*channels.PARTS, name):
+        text = inspect.getsource(getattr(channels, part).py_func)
+        text = re.sub(r"\b(prox|value|features|target|kinks), ", "", text)
+        text = re.sub(r"\b(prox|value|features)\(", r"_loss_\1(", text)
+        text = re.sub(r"\btarget\(", "_target(", text)
+        out.append(re.sub(r"\bkinks(\.size|:)", r"_kinks\1", text).replace("quadrature.", "_quadrature."))
+    return out

@@ -1,0 +1,138 @@
+"""Output channels: averages over label and prediction of what a loss makes of them, as symbolic nodes.
+
+Given everything else, teacher field and prediction are Gaussian:
+
+    t = T + rho zeta,    omega with mean C, variance S and covariance Psi with zeta ~ N(0, 1).
+
+``channel(moment)(C, T, rho, Psi, S, V, noise, flip)`` is the average of a moment (names in `solvers.channels.MOMENTS`) over
+both and the label.  The first is the mean Moreau envelope; derivatives of nodes are nodes, by
+
+    dM/d omega = -g,  dg/d omega = -k,  dM/dV = -g^2/2   (envelope theorem),
+    d/dC = E[d/d omega],  d/dS = E[d^2/d omega^2]/2,  d/dPsi = E[d/d zeta d/d omega]   (Price's theorem),
+
+with derivatives of k moved onto the Gaussian, and those of the label by ``E[zeta f] = E[df/d zeta] + Psi E[df/d omega]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from .activations import Activation, Z
+from .free_entropy import ModelError
+from .losses import Loss
+
+#: Arguments of every node, in order.
+ARGUMENTS = ("C", "T", "rho", "Psi", "S", "V", "noise", "flip")
+
+
+class ChannelNode(sp.Function):
+    """Average of one moment over a channel; `moment` is its name."""
+
+    nargs = len(ARGUMENTS)
+    is_real = True
+    moment = ""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        direction = ARGUMENTS[argindex - 1]
+        rule = _SLOPES.get(self.moment, {}).get(direction)
+        if rule is None:
+            raise ModelError(f"the channel average of {self.moment} has no derivative with respect to {direction}")
+        psi = self.args[ARGUMENTS.index("Psi")]
+        return sp.Add(*[
+            factor * psi**power * channel(name)(*self.args) for name, terms in rule.items() for factor, power in [terms]
+        ])  # fmt: skip
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        c, t, rho, psi, s, v = (printer._print(a) for a in self.args[:6])
+        text = rf"\left\langle {_LATEX.get(self.moment, self.moment)} \right\rangle_{{C={c},\,T={t},\,\rho={rho},\,"
+        text += rf"\Psi={psi},\,S={s},\,V={v}}}"
+        return text if exp is None else rf"{{{text}}}^{{{exp}}}"
+
+
+@cache
+def channel(moment: str) -> Any:
+    """The node of a moment."""
+    return type(f"channel_{moment}", (ChannelNode,), {"moment": moment})
+
+
+half = sp.Rational(1, 2)
+#: d moment / d argument as {moment: (factor, power of Psi)}.
+_SLOPES: dict[str, dict[str, dict[str, tuple[Any, int]]]] = {
+    "envelope": {
+        "C": {"g": (-1, 0)}, "S": {"k": (half, 0)}, "Psi": {"zg": (-1, 0), "k": (-1, 1)}, "V": {"g2": (-half, 0)},
+    },
+    "g": {
+        "C": {"k": (-1, 0)}, "S": {"d_k": (-half, 0)}, "Psi": {"zk": (-1, 0), "d_k": (1, 1)}, "V": {"gk": (-1, 0)},
+    },
+    "g2": {
+        "C": {"gk": (-2, 0)}, "S": {"d_gk": (-1, 0)}, "Psi": {"zgk": (-2, 0), "d_gk": (2, 1)}, "V": {"g2k": (-2, 0)},
+    },
+    "k": {
+        "C": {"d_k": (1, 0)}, "S": {"dd_k": (half, 0)}, "Psi": {"z_d_k": (1, 0), "dd_k": (-1, 1)}, "V": {"d_gk": (1, 0)},
+    },
+    "zg": {
+        "C": {"zk": (-1, 0)}, "S": {"z_d_k": (-half, 0)}, "V": {"zgk": (-1, 0)},
+        "Psi": {"zzk": (-1, 0), "z_d_k": (1, 1)},
+    },
+}  # fmt: skip
+_LATEX = {
+    "envelope": r"\mathcal{M}", "g": "g", "g2": "g^2", "k": r"\partial^2\mathcal{M}", "zg": r"\zeta g", "fit": r"\ell",
+    "square": r"(y-\omega)^2", "residual": r"(y-{\rm prox})^2", "wrong": r"1_{y\omega<0}", "wrong_fit": r"1_{y\,{\rm prox}<0}",
+    "margin": r"y\,{\rm prox}", "gk": r"g\,\partial g", "g2k": r"g^2\partial g", "zk": r"\zeta\partial g",
+    "zgk": r"\zeta g\,\partial g", "zzk": r"\zeta^2\partial g", "d_gk": r"\partial(g\,\partial g)", "d_k": r"\partial^2 g",
+    "dd_k": r"\partial^3 g", "z_d_k": r"\zeta\partial^2 g",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputChannel:
+    """Where labels come from and what they are fitted with.
+
+    Parameters
+    ----------
+    loss : Loss
+    target : Activation
+        Function of the teacher field.
+    sign : bool
+        Labels are the sign of the target plus noise, with flips; otherwise the target plus noise.
+
+    Raises
+    ------
+    ValueError
+        If the loss does not fit such labels; one line.
+    """
+
+    loss: Loss
+    target: Activation
+    sign: bool
+
+    def __post_init__(self) -> None:
+        self.loss.check(self.labels)
+
+    @property
+    def labels(self) -> tuple[float, ...]:
+        return (1.0, -1.0) if self.sign else (0.0,)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the target is the teacher field itself, which saves an integral."""
+        return bool(self.target.expression == Z)
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Teacher fields at which labels jump or bend."""
+        return self.target.zeros if self.sign else self.target.kinks
+
+
+def channel_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:
+    """Nodes in expressions by their arguments, in a fixed order."""
+    found: dict[tuple[Any, ...], dict[Any, None]] = {}
+    nodes = {node for e in expressions for node in e.atoms(ChannelNode)}
+    for node in sorted(nodes, key=sp.default_sort_key):
+        found.setdefault(node.args, {})[node] = None
+    return {arguments: list(group) for arguments, group in found.items()}
