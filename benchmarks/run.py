@@ -184,6 +184,22 @@ def line_networks(quick: bool) -> Iterator[Row]:
     yield Row("e", f"{side} x {side} grid into a file, 2 workers", trajectories.scan(side), "s")
 
 
+def logistic_regression(quick: bool) -> Iterator[Row]:
+    """(f) Any convex loss: logistic regression on noiseless signs."""
+    import losses
+
+    found = losses.logistic(5 if quick else 30)
+    for name, point, aim in (("easy", "alpha 1.5, reg 0.1", 0.1), ("hard", "alpha 20, reg 1e-3", 5.0)):
+        yield Row("f", f"logistic, {point}: per point at 1e-8, error measured", found[f"{name} ours"], "ms", aim)
+        ratio = found[f"{name} theirs"] / found[f"{name} ours"]
+        yield Row("f", f"logistic, {point}: compiled Picard with 96 nodes over ours", ratio, "x")
+        yield Row("f", f"logistic, {point}: relative error of that Picard in q", found[f"{name} error"], "")
+    yield Row("f", "logistic, 100 random points: per point at 1e-8", found["random ours"], "ms")
+    yield Row("f", "logistic, 100 random points: Picard over ours", found["random theirs"] / found["random ours"], "x")
+    yield Row("f", "logistic, 100 random points: largest relative error of Picard in q", found["random error"], "")
+    yield Row("f", "logistic, 100 random points: not converged", found["random failed"], "", 0)
+
+
 @dataclass
 class _Finished:
     stdout: str
@@ -221,17 +237,19 @@ def measure(parts: str, quick: bool, show: Callable[[Row], None]) -> list[Row]:
         take(cold_start(quick))
     if "e" in parts:
         take(line_networks(quick))
+    if "f" in parts:
+        take(logistic_regression(quick))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two minutes or so: fewer repeats, a smaller diagram")
-    parser.add_argument("--parts", default="abcde", help="some of a, b, c, d, e; all by default")
+    parser.add_argument("--parts", default="abcdef", help="some of a, b, c, d, e, f; all by default")
     parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
     arguments = parser.parse_args()
-    if not arguments.parts or set(arguments.parts) - set("abcde"):
-        parser.error(f"--parts {arguments.parts!r} must be made of the letters a, b, c, d, e")
+    if not arguments.parts or set(arguments.parts) - set("abcdef"):
+        parser.error(f"--parts {arguments.parts!r} must be made of the letters a, b, c, d, e, f")
     print(f"{'':<3} {'measurement':<76} {'value':>10} {'':<4} {'aim':>14} {'met':>4}")
     rows = measure(arguments.parts, arguments.quick, lambda row: print(row.line(), flush=True))
     if arguments.json:

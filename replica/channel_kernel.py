@@ -29,7 +29,8 @@ def channel_text(output: OutputChannel) -> str:
 def channel_call(output: OutputChannel, arguments: Sequence[Any], observe: bool) -> str:
     """One call of the channel, its moments written to ``_chan``."""
     given = ", ".join(map(str, arguments))
-    return f"{_function(output)}({feature_count(output.loss, output.labels)}, _px, _pw, {observe}, {given}, _chan)"
+    even = f"{output.loss.even}, " if _function(output) == "sign_linear" else ""
+    return f"{_function(output)}({feature_count(output.loss, output.labels)}, {even}_px, _pw, {observe}, {given}, _chan)"
 
 
 def _function(output: OutputChannel) -> str:

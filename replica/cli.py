@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_optimise import optimise
+from .cli_spectrum import spectrum
+
 if TYPE_CHECKING:
     from .model import Model
 
@@ -457,6 +460,10 @@ def phases(
         return
     for name, value in fields.items():
         click.echo(f"{name:<16} {value}")
+
+
+cli.add_command(optimise)
+cli.add_command(spectrum)
 
 
 def main() -> None:

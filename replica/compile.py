@@ -37,16 +37,16 @@ def compile_model(model: Model) -> FixedPointProblem:
     ModelError, LoweringError
         If the free entropy cannot be differentiated or has no numerical form; the message names the piece.
     """
-    return _Compiler(model).problem()
+    return Compiler(model).problem()
 
 
-class _Compiler:
+class Compiler:
     """One compilation; its attributes are the stages."""
 
     def __init__(self, model: Model) -> None:
         check_names(model)
         self.model = model
-        self.channel = model.output()
+        self.channel = model.output_channel()
         self.free_entropy: FreeEntropy = model.free_entropy()
         self.saddle = self.free_entropy.saddle_point
         self.unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
@@ -62,7 +62,7 @@ class _Compiler:
         model = self.model
         solve_text = "\n\n".join(write() for write in (self._update, self._block, self._observe, self._entropy))
         if self.channel is not None:
-            solve_text = f"{channel_text(self.channel)}\n\n{solve_text}"
+            solve_text = f"{self.channel_source()}\n\n{solve_text}"
         needs_grid = bool(self.table.columns) or "_z[" in solve_text
         tabulate_text, n_features = self._tabulate(needs_grid)
         observables = [quantity(model, o) for o in model.active(Observable).values()]
@@ -86,6 +86,10 @@ class _Compiler:
             provenance=self._provenance(),
         )
 
+    def channel_source(self) -> str:
+        """Helpers that a kernel with channel nodes begins with."""
+        return channel_text(self.channel) if self.channel is not None else ""
+
     def _provenance(self) -> dict[str, str]:
         names = self.model.latex_names()
         derived = {**self.saddle.hats, **self.saddle.overlaps}
@@ -103,8 +107,8 @@ class _Compiler:
         for x in self.model.active(OrderParameter).values():
             if x.exceeds is not None:
                 root, divisor = x.exceeds
-                above, below = (self.unknowns.index(self.model.symbol(s)) for s in (x, root))
-                yield above, below, -1 if divisor is None else parameters.index(divisor.name)
+                above, below = (self.unknowns.index(s) for s in (self.model.symbol(x), getattr(self.model, root)))
+                yield above, below, -1 if divisor is None else parameters.index(divisor)
 
     def _constraints(self) -> dict[str, Any]:
         bounds = {
@@ -134,7 +138,7 @@ class _Compiler:
         held: dict[Any, Any] = {}
         for arguments, nodes in channel_nodes(expressions).items():
             if self.channel is None:
-                raise ModelError(f"{self.model.name}: channel nodes need an output()")
+                raise ModelError(f"{self.model.name}: channel nodes need an output_channel()")
             names = [sp.Symbol(f"{w.new()}_{a}") for a in ARGUMENTS]
             w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
             wanted = [MOMENTS.index(type(node).moment) for node in nodes]

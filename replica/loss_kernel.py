@@ -65,21 +65,25 @@ def _inside_piece(piece: Piece) -> list[str]:
             f"return z, -({slope}), _c / (1.0 + V * _c)",
         ]
     lower, upper = _number(piece.lower), _number(piece.upper)
+    shared, (slope_of, curvature_of) = sp.cse([piece.slope, piece.curvature], symbols=sp.numbered_symbols("_e"), order="none")
+    at_z = [*(f"{name} = {code(e)}" for name, e in shared), f"_s = {code(slope_of)}", f"_c = {code(curvature_of)}"]
     return [
         f"z = min(max(w, {lower}), {upper})",
-        f"_h = z - w + V * ({slope})",
+        *at_z,
+        "_h = z - w + V * _s",
         f"_lo, _hi = (max({lower}, z - _h), z) if _h > 0.0 else (z, min({upper}, z - _h))",
-        f"z = guess if _lo < guess < _hi else z - _h / (1.0 + V * ({curvature}))",
+        "z = guess if _lo < guess < _hi else z - _h / (1.0 + V * _c)",
         "if not _lo <= z <= _hi:",
         "    z = 0.5 * (_lo + _hi)",
         "_moved = _hi - _lo",
         "for _ in range(200):",
-        f"    _h = z - w + V * ({slope})",
+        *("    " + line for line in at_z),
+        "    _h = z - w + V * _s",
         "    if _h > 0.0:",
         "        _hi = z",
         "    else:",
         "        _lo = z",
-        f"    _new = z - _h / (1.0 + V * ({curvature}))",
+        "    _new = z - _h / (1.0 + V * _c)",
         # Inside the bracket Newton's method can jump to and fro: a step must be half the one before.
         "    if not (_lo <= _new <= _hi and abs(_new - z) <= 0.5 * _moved):",
         "        _new = 0.5 * (_lo + _hi)",
@@ -87,8 +91,8 @@ def _inside_piece(piece: Piece) -> list[str]:
         "    z = _new",
         "    if not _moved > 1e-15 * abs(z) + 1e-300:",
         "        break",
-        f"_c = {curvature}",
-        f"return z, -({slope}), _c / (1.0 + V * _c)",
+        *at_z,
+        "return z, -_s, _c / (1.0 + V * _c)",
     ]
 
 

@@ -85,6 +85,11 @@ class Loss:
         )
         return Y not in sp.expand(shifted).free_symbols
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether it is the same for -y and -z as for y and z, as a loss of the product is."""
+        return bool(sp.expand(self(-Y, -Z) - self.expression) == 0)
+
     def prox(self, y: Any, w: Any, width: Any, unit: Any = 1) -> Any:
         """Minimiser z of ``loss(y, z) + (z - w)^2 / (2 width)`` as an expression, for the square loss.
 

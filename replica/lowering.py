@@ -80,6 +80,11 @@ class Table:
         allowed = self.parameters | set(self.scalars)
         for node in nodes:
             names = {str(s) for s in node.free_symbols}
+            over_columns = variable(0) in node.variables and any(
+                getattr(type(f), "is_definition", False) for f in node.atoms(sp.Function)
+            )
+            if names <= allowed and over_columns:
+                continue  # columns come after scalars: such an average is made where it is needed
             if names <= allowed:
                 found[node] = self._scalar(node)
             elif names <= allowed | {"z0"} and variable(0) not in node.variables:

@@ -102,8 +102,9 @@ class OrderParameter(Declaration):
         Index dimensions (sizes from `Model.sizes`), at most two.
     symmetric : bool
         A symmetric matrix; entries above and below the diagonal are one variable.
-    exceeds : (OrderParameter, Parameter or None), optional
-        Of a variance: it is at least the square of this overlap divided by this parameter, and is solved for in the rest.
+    exceeds : (str, str or None), optional
+        Of a variance: it is at least the square of the overlap named first divided by the parameter named second (or 1), and
+        is solved for in the rest.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class OrderParameter(Declaration):
         free: bool = False,
         index: tuple[str, ...] = (),
         symmetric: bool = False,
-        exceeds: tuple[OrderParameter, Parameter | None] | None = None,
+        exceeds: tuple[str, str | None] | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(long_name, **kw)
@@ -344,7 +345,7 @@ class Model:
         """Observable -> expression in order parameters, conjugates and definitions."""
         return {}
 
-    def output(self) -> OutputChannel | None:
+    def output_channel(self) -> OutputChannel | None:
         """The channel behind the model's `channel` nodes; None if it has none."""
         return None
 

@@ -39,6 +39,13 @@ class ChannelNode(sp.Function):
 
     def fdiff(self, argindex: int = 1) -> Any:
         direction = ARGUMENTS[argindex - 1]
+        if self.moment == "fit":  # the loss at the prox: the envelope less V g^2/2
+            V = sp.Dummy("V", real=True)
+            held = [*self.args[:5], V, *self.args[6:]]
+            held[argindex - 1] = V if direction == "V" else sp.Dummy(direction, real=True)
+            identity = channel("envelope")(*held) - held[5] * channel("g2")(*held) / 2
+            back = dict(zip(held, self.args, strict=True))
+            return sp.diff(identity, held[argindex - 1]).xreplace(back)
         rule = _SLOPES.get(self.moment, {}).get(direction)
         if rule is None:
             raise ModelError(f"the channel average of {self.moment} has no derivative with respect to {direction}")
@@ -80,6 +87,13 @@ _SLOPES: dict[str, dict[str, dict[str, tuple[Any, int]]]] = {
         "Psi": {"zzk": (-1, 0), "z_d_k": (1, 1)},
     },
 }  # fmt: skip
+for _f in ("square", "residual", "wrong", "wrong_fit", "margin"):
+    _SLOPES[_f] = {
+        "C": {f"d_{_f}": (1, 0)}, "S": {f"dd_{_f}": (half, 0)}, "Psi": {f"z_d_{_f}": (1, 0), f"dd_{_f}": (-1, 1)}, "V": {},
+    }  # fmt: skip
+    if _f in ("residual", "margin"):
+        _SLOPES[_f]["V"] = {f"v_{_f}": (1, 0)}
+del _SLOPES["wrong_fit"]["V"]  # the density of fits at zero, which is not among the moments
 _LATEX = {
     "envelope": r"\mathcal{M}", "g": "g", "g2": "g^2", "k": r"\partial^2\mathcal{M}", "zg": r"\zeta g", "fit": r"\ell",
     "square": r"(y-\omega)^2", "residual": r"(y-{\rm prox})^2", "wrong": r"1_{y\omega<0}", "wrong_fit": r"1_{y\,{\rm prox}<0}",

@@ -29,15 +29,23 @@ MOMENTS = (
     "gk", "g2k", "zk", "zgk", "zzk",
     "d_gk", "d_k", "dd_k", "z_d_k",
     "fit", "square", "residual", "wrong", "wrong_fit", "margin",
+    *(prefix + name for prefix in ("d_", "dd_", "z_d_") for name in ("square", "residual", "wrong", "wrong_fit", "margin")),
+    "v_residual", "v_margin",  # derivatives in V
 )  # fmt: skip
 COUNT = len(MOMENTS)
 #: First moment that only observables need.
 OBSERVED = MOMENTS.index("fit")
 
 #: What the channels call, in the order of definition.
-PARTS = ("density", "cdf", "add", "observe_one", "place", "teacher_nodes", "one_residual")
+PARTS = ("is_odd", "density", "cdf", "add", "observe_one", "place", "teacher_nodes", "one_residual")
 
 _jit = njit(error_model="numpy")
+
+
+@_jit
+def is_odd(n):
+    """Whether a moment changes its sign under reflection of fields and label: g, gk, zk, d_k, and d_ of observables."""
+    return n == 1 or n == 5 or n == 7 or n == 11 or 20 <= n < 25
 
 
 @_jit
@@ -71,17 +79,22 @@ def add(out, a, b, bb, d, dd, bd, g, k):
 
 
 @_jit
-def observe_one(value, out, a, y, w, V, z, g):
-    """Add one node to the moments of observables; for a residual (y = 0) signs mean nothing and are left out."""
+def observe_one(value, out, a, d, dd, bd, y, w, V, z, g, k):
+    """Add one node to the moments of observables; for a residual (y = 0) signs mean nothing."""
     fit = value(y, z)
     out[0] += a * (fit + 0.5 * V * g * g)
     out[14] += a * fit
-    out[15] += a * (y - w) ** 2
-    out[16] += a * (y - z) ** 2
-    if y != 0.0:
-        out[17] += a * (1.0 if y * w < 0.0 else 0.5 if w == 0.0 else 0.0)
-        out[18] += a * (1.0 if y * z < 0.0 else 0.5 if z == 0.0 else 0.0)
-        out[19] += a * y * z
+    wrong = 1.0 if y * w < 0.0 else 0.5 if w == 0.0 else 0.0
+    wrong_fit = 1.0 if y * z < 0.0 else 0.5 if z == 0.0 else 0.0
+    seen = ((y - w) ** 2, (y - z) ** 2, wrong, wrong_fit, y * z)
+    for n in range(5):
+        out[15 + n] += a * seen[n]
+        out[20 + n] += d * seen[n]
+        out[25 + n] += dd * seen[n]
+        out[30 + n] += bd * seen[n]
+    moved = g * (1.0 - V * k)
+    out[35] -= 2.0 * a * (y - z) * moved
+    out[36] += a * y * moved
 
 
 @_jit
@@ -97,8 +110,8 @@ def place(features, y, V, mean, spread, count, places):
 
 
 @_jit
-def sign_linear(prox, value, features, count, x, wx, observe, C, T, rho, Psi, S, V, noise, flip, out):
-    """Labels ``sign(T + rho zeta + sqrt(noise) xi)``, flipped with probability `flip`."""
+def sign_linear(prox, value, features, count, even, x, wx, observe, C, T, rho, Psi, S, V, noise, flip, out):
+    """Labels ``sign(T + rho zeta + sqrt(noise) xi)``, flipped with probability `flip`; `even`: a loss of the product y z."""
     out[:] = 0.0
     s = math.sqrt(S)
     R = Psi / s
@@ -113,7 +126,9 @@ def sign_linear(prox, value, features, count, x, wx, observe, C, T, rho, Psi, S,
     places = np.empty(2 * count + 6)
     size = quadrature.panel_room(count + 2) * x.size
     nodes, weights = np.empty(size), np.empty(size)
-    for label in range(2):
+    # Reflected fields with the other label give the same, up to a sign, if nothing else tells the labels apart.
+    mirrored = even and C == 0.0 and T == 0.0
+    for label in range(1 if mirrored else 2):
         y = 1.0 - 2.0 * label
         filled = place(features, y, V, C, s, count, places)
         if rho * R != 0.0:
@@ -142,7 +157,12 @@ def sign_linear(prox, value, features, count, x, wx, observe, C, T, rho, Psi, S,
             wt = weights[i]
             add(out, wt * a, wt * b, wt * bb, wt * d * back, wt * dd * back * back, wt * bd * back, g, k)
             if observe:
-                observe_one(value, out, wt * a, y, w, V, z, g)
+                observe_one(
+                    value, out, wt * a, wt * d * back, wt * dd * back * back, wt * bd * back, y, w, V, z, g, k
+                )  # fmt: skip
+    if mirrored:
+        for n in range(out.size):
+            out[n] = 0.0 if is_odd(n) else 2.0 * out[n]
 
 
 @_jit
@@ -174,7 +194,7 @@ def one_residual(prox, value, features, count, x, wx, observe, p, zeta, R, rest,
         d, dd, bd = xi / s, (xi * xi - 1.0) / (s * s), (zeta * xi + R * (xi * xi - 1.0)) / s
         add(out, wt, wt * b, wt * (b * b + rest), wt * d, wt * dd, wt * bd, g, k)
         if observe:
-            observe_one(value, out, wt, 0.0, w, V, z, g)
+            observe_one(value, out, wt, wt * d, wt * dd, wt * bd, 0.0, w, V, z, g, k)
 
 
 @_jit
@@ -238,7 +258,7 @@ def sign_general(prox, value, features, count, x, wx, observe, target, kinks, C,
                 d, dd = xi / s, (xi * xi - 1.0) / (s * s)
                 add(out, wt, wt * zeta, wt * zeta * zeta, wt * d, wt * dd, wt * zeta * d, g, k)
                 if observe:
-                    observe_one(value, out, wt, y, w, V, z, g)
+                    observe_one(value, out, wt, wt * d, wt * dd, wt * zeta * d, y, w, V, z, g, k)
 
 
 @_jit

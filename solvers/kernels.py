@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 SIGNATURE_VERSION = "1"
 f1 = types.float64[::1]
-#: Signatures of the entry points; all arrays C-contiguous float64, no return value.  The first five are those of a saddle
+#: Signatures of the entry points; all arrays C-contiguous float64, no return value.  The first six are those of a saddle
 #: point, the last four those of a trajectory.
 SIGNATURES = {
     "tabulate": types.void(f1, types.Array(types.float64, 1, "C", readonly=True), f1),  # p, rule, table
@@ -41,6 +41,7 @@ SIGNATURES = {
     "block": types.void(types.int64, f1, f1, f1, f1, f1),  # which, x, p, table, residual, jacobian
     "observe": types.void(f1, f1, f1, f1),  # x, p, table, out
     "entropy": types.void(f1, f1, f1, f1),  # (x, hats), p, table, out
+    "sensitivity": types.void(f1, f1, f1, f1),  # x, p, table, out
     "prepare": types.void(f1, f1, f1),  # p, data, table
     "start": types.void(f1, f1, f1, f1),  # p, data, table, x
     "field": types.void(types.float64, f1, f1, f1, f1, f1),  # t, x, p, data, table, out

@@ -129,7 +129,7 @@ def panels(features, x, w, nodes, weights):
     `nodes` and `weights` are filled from the start.
     """
     count = features.size // 2
-    edges = np.empty(2 + (2 * REFINEMENTS + 1) * count)
+    edges, scales = np.empty(2 + (2 * REFINEMENTS + 1) * count), np.zeros(2 + (2 * REFINEMENTS + 1) * count)
     edges[0], edges[1] = -CUT, CUT
     n_edges = 2
     for k in range(count):
@@ -144,11 +144,19 @@ def panels(features, x, w, nodes, weights):
         while reach < PANEL_WIDTH:
             for side in (-reach, reach):
                 if abs(centre + side) < CUT:
-                    edges[n_edges] = centre + side
+                    edges[n_edges], scales[n_edges] = centre + side, 0.5 * reach
                     n_edges += 1
             reach *= 2.0
-    ordered = np.sort(edges[:n_edges])
-    total = 0
+    order = np.argsort(edges[:n_edges])
+    ordered, kept = np.empty(n_edges), 0
+    for k in range(n_edges):
+        # Edges that only grade the panels may be left out next to another one; kinks and centres may not.
+        i = order[k]
+        if kept > 0 and edges[i] - ordered[kept - 1] < scales[i]:
+            continue
+        ordered[kept] = edges[i]
+        kept += 1
+    n_edges, total = kept, 0
     for k in range(n_edges - 1):
         left, length = ordered[k], ordered[k + 1] - ordered[k]
         if length < 1e-14:

@@ -32,9 +32,10 @@ def same(t):
     return t
 
 
-def moments(kind, loss, place, *, order=ORDER, target=wave, kinks=None):
+def moments(kind, loss, place, *, even=True, order=ORDER, target=wave, kinks=None):
     labels = (1.0, -1.0) if kind.startswith("sign") else (0.0,)
-    head = [*compiled(loss, labels), feature_count(loss, labels), *order, True]
+    head = [*compiled(loss, labels), feature_count(loss, labels)]
+    head += [even, *order, True] if kind == "sign_linear" else [*order, True]
     if kind.endswith("general"):
         default = ZEROS if kind.startswith("sign") else np.zeros(0)
         head += [target, default if kinks is None else kinks]
@@ -56,6 +57,8 @@ def test_derivatives_of_nodes(kind, name):
     loss, h = make_loss(name), 3e-3
     base = moments(kind, loss, PLACE)
     for moment, rules in _SLOPES.items():
+        if kind.startswith("residual") and moment in ("wrong", "wrong_fit", "margin"):
+            continue
         for argument, rule in rules.items():
             f = [moments(kind, loss, {**PLACE, argument: PLACE[argument] + s * h})[moment] for s in (-2, -1, 1, 2)]
             numeric = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
@@ -102,6 +105,14 @@ def test_sharp_channels_against_adaptive_quadrature(name, V, S):
     ]), -9, 9))  # fmt: skip
     exact = sum(quad(integrand, a, b, epsabs=0, epsrel=1e-12)[0] for a, b in pairwise(edges))
     assert found["g2"] == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["logistic", "hinge"])
+def test_a_reflected_label_gives_the_same(name):
+    place = {**PLACE, "C": 0.0, "T": 0.0}
+    one, both = (moments("sign_linear", make_loss(name), place, even=even) for even in (True, False))
+    for m in channels.MOMENTS:
+        assert one[m] == pytest.approx(both[m], abs=1e-12), m
 
 
 def test_what_means_nothing_is_nan():

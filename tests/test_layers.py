@@ -22,14 +22,14 @@ OWNERS = {
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
-    "click": {"replica/cli.py"},
+    "click": {"replica/cli.py", "replica/cli_optimise.py", "replica/cli_spectrum.py"},
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "stopping",
+            "figures", "stopping", "sensitivity", "optimise", "spectrum",
         )),
     },
 }

@@ -54,8 +54,8 @@ class GeneralisedLinear(Model):
     loss = LossOption("training loss", "square")
 
     V = OrderParameter("student response (variance)", lower=0, start=1.0, floor=1e-12)
+    q = OrderParameter("student self-overlap", lower=0, start=0.1, exceeds=("m", "rho"))
     m = OrderParameter("teacher-student overlap", start=0.1)
-    q = OrderParameter("student self-overlap", lower=0, start=0.1, exceeds=(m, rho))
     q_hat = Conjugate(V, -half)
     V_hat = Conjugate(q, half)
     m_hat = Conjugate(m, -1)
@@ -67,7 +67,7 @@ class GeneralisedLinear(Model):
     train_zero_one = Observable("fraction of wrong signs in training", lower=0, latex=r"\epsilon_{01,\rm train}", only=SIGN)
     margin = Observable("mean of label times prediction in training", latex=r"\langle y f \rangle", only=SIGN)
 
-    def output(self) -> OutputChannel | None:
+    def output_channel(self) -> OutputChannel | None:
         """None for the square loss of real labels, whose averages are closed."""
         loss, sign = self.choices["loss"], self.choices["labels"] == "sign"
         if loss.quadratic and not sign:
@@ -86,7 +86,7 @@ class GeneralisedLinear(Model):
         return channel(moment)(sp.S.Zero, sp.S.Zero, root, self.m / root, self.q, self.V, self.noise, flip)
 
     def free_entropy(self) -> FreeEntropy:
-        if self.output() is None:
+        if self.output_channel() is None:
             envelope = self._closed(self.loss.moreau(self._label(), h, self.V, self._unit()))
         else:
             envelope = self._channel("envelope")
@@ -100,13 +100,13 @@ class GeneralisedLinear(Model):
         return finite_part(self.reg, self.alpha, 1)
 
     def _penalty(self) -> Any:
-        return self.reg if self.output() is not None else penalty(self.reg, self.alpha, 1)
+        return self.reg if self.output_channel() is not None else penalty(self.reg, self.alpha, 1)
 
     def _label(self) -> Any:
         return self.target(s) + sp.sqrt(self.noise) * xi
 
     def observables(self) -> Mapping[Any, Any]:
-        if self.output() is None:
+        if self.output_channel() is None:
             y = self._label()
             residual = self._closed((y - self.loss.prox(y, h, self.V, self._unit())) ** 2)
             return {

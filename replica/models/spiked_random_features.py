@@ -90,11 +90,11 @@ class SpikedRandomFeatures(Model):
 
     V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0, floor=TINY)
     V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0, floor=TINY)
-    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
     q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1, floor=TINY,
-                        exceeds=(psi, None))  # fmt: skip
+                        exceeds=("psi", None))  # fmt: skip
     q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1, floor=TINY)
     theta = OrderParameter("overlap with the spike", latex=r"\theta")
+    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
     m = OrderParameter("mean readout, rescaled by sqrt(p)", free=True)
     q1_hat = Conjugate(V1, -half)
     q2_hat = Conjugate(V2, -half)
@@ -144,7 +144,7 @@ class SpikedRandomFeatures(Model):
         if self.sign:
             self.choices["label"] = self.choices["target"].signed()
 
-    def output(self) -> OutputChannel | None:
+    def output_channel(self) -> OutputChannel | None:
         """None for the square loss of real labels, whose averages are closed."""
         loss = self.choices["loss"]
         if loss.quadratic and not self.sign:
@@ -238,7 +238,7 @@ class SpikedRandomFeatures(Model):
         return finite_part(self.reg, self.alpha, self.beta)
 
     def _penalty(self) -> Any:
-        return self.reg if self.output() is not None else penalty(self.reg, self.alpha, self.beta)
+        return self.reg if self.output_channel() is not None else penalty(self.reg, self.alpha, self.beta)
 
     def _fields(self) -> tuple[Any, Any, Any]:
         """Label, prediction and response, given kappa, zeta, omega and xi."""
@@ -248,7 +248,7 @@ class SpikedRandomFeatures(Model):
         return label, prediction, mu1**2 * self.V1 + mu2sq * self.V2
 
     def free_entropy(self) -> FreeEntropy:
-        if self.output() is None:
+        if self.output_channel() is None:
             label, prediction, response = self._fields()
             envelope = self._channel(self.loss.moreau(label, prediction, response, self._unit()))
         else:
@@ -266,7 +266,7 @@ class SpikedRandomFeatures(Model):
         )
 
     def observables(self) -> Mapping[Any, Any]:
-        if self.output() is not None:
+        if self.output_channel() is not None:
             found = {
                 self.test_error: self._over("square"),
                 self.train_error: self._over("residual"),

@@ -1,0 +1,107 @@
+"""The command `replica optimise`: one optimum, or a curve of optima, as a table or JSON."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+
+def _axis(text: str) -> list[float] | None:
+    """``first:last:count`` as equidistant values; None if the text is not of that form."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        return None
+    try:
+        first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        raise click.UsageError(f"{text!r} is neither a number nor first:last:count") from None
+    if len(parts) != 3 or not 2 <= count <= 100_000:
+        raise click.UsageError(f"{text!r} is not first:last:count with a count of 2 to 100000")
+    return [first + (last - first) * k / (count - 1) for k in range(count)]
+
+
+def _ranges(items: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    from .cli import _pairs
+
+    out = {}
+    for name, text in _pairs(items, "range").items():
+        low, colon, high = text.partition(":")
+        try:
+            out[name] = (float(low), float(high))
+        except ValueError:
+            raise click.UsageError(f"range {name}={text!r} is not of the form low:high") from None
+        if not colon:
+            raise click.UsageError(f"range {name}={text!r} is not of the form low:high")
+    return out
+
+
+@click.command()
+@click.argument("model")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE|NAME=FIRST:LAST:COUNT]...")
+@click.option("--over", required=True, help="Comma-separated parameters to optimise, one to three.")
+@click.option("--minimise", default="test_error", show_default=True, help="Observable or order parameter.")
+@click.option("--range", "ranges", multiple=True, metavar="NAME=LOW:HIGH", help="Range of an optimised parameter.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
+@click.option("--output", type=click.Path(), help="CSV file for the table.")
+@click.option("--overwrite", is_flag=True, help="Replace the CSV file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def optimise(
+    model: str,
+    parameters: tuple[str, ...],
+    over: str,
+    minimise: str,
+    ranges: tuple[str, ...],
+    options: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Optimal hyper-parameters, by exact derivatives; with FIRST:LAST:COUNT a curve of them.
+
+    \b
+    Examples
+      replica optimise srf --over reg,eta --minimise test_error alpha=2 alpha0=4
+      replica optimise ridge --over reg alpha=0.5:4:8 noise=0.3 --output best.csv
+      replica optimise glm --over reg --minimise zero_one alpha=2 noise=0.2 --option loss=logistic --option labels=sign
+    """
+    from .cli import NOT_CONVERGED, _finite, _model, _pairs, _progress
+    from .optimise import Optimiser
+
+    if output is not None and os.path.exists(output) and not overwrite:
+        raise click.UsageError(f"{output} exists; --overwrite replaces it")
+    given = _pairs(parameters, "parameter")
+    axes = {name: values for name, text in given.items() if (values := _axis(text)) is not None}
+    fixed: dict[str, Any] = {name: text for name, text in given.items() if name not in axes}
+    optimiser = Optimiser(_model(model, options), [name.strip() for name in over.split(",")], minimise, _ranges(ranges))
+    rows, failed = [], 0
+    settings = list(itertools.product(*axes.values()))
+    with _progress("optimising") as progress:
+        for done, setting in enumerate(settings, 1):
+            at = dict(zip(axes, setting, strict=True))
+            best = optimiser(**{**fixed, **at})
+            slope = max(abs(x) for x in best.gradient.values())
+            failed += not best.solution.converged
+            rows.append({**at, **best.parameters, minimise: best.value, "gradient": slope, "status": best.status})
+            progress(done, len(settings))
+    if output is not None:
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    if as_json:
+        plain = [{k: _finite(v) for k, v in row.items()} for row in rows]
+        click.echo(json.dumps({"model": model, "over": over.split(","), "minimise": minimise, "optima": plain}, allow_nan=False))
+    else:
+        names = list(rows[0])
+        click.echo("  ".join(f"{name:>14}" for name in names))
+        for row in rows:
+            click.echo("  ".join(f"{v:14.8g}" if isinstance(v, float) else f"{v:>14}" for v in row.values()))
+    if failed:
+        click.echo(f"replica: {model}: {failed} of {len(rows)} optima did not converge", err=True)
+        sys.exit(NOT_CONVERGED)

@@ -1,0 +1,85 @@
+"""Spiked random features with any loss: stationarity, identities, and trained networks."""
+
+import math
+
+import numpy as np
+import pytest
+
+from replica.models import SpikedRandomFeatures
+from solvers import Newton, solve
+from solvers.kernels import entry_points
+from solvers.quadrature import grid_capacity, rule
+
+POINT = {"alpha": 1.5, "beta": 1.2, "alpha0": 4.0, "eta": 1.0, "reg": 0.2, "noise": 0.2}
+CASES = [{"loss": "huber(0.5)", "target": "identity"}, {"loss": "hinge", "labels": "sign", "target": "identity"}]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: c["loss"])
+def case(request):
+    problem = SpikedRandomFeatures(**request.param).compile()
+    return problem, solve(problem, method=Newton(rtol=1e-12), throw=True, **POINT)
+
+
+def test_the_gradient_of_the_free_entropy_vanishes(case):
+    problem, s = case
+    entries, p, packed = entry_points(problem), problem.point(POINT), rule(s.nodes)
+    shape = problem.table
+    capacity = grid_capacity(s.nodes, shape.features)
+    table = np.zeros(1 + shape.scalars + (2 + shape.columns) * capacity + 1 + 2 * int(packed[2]))
+    entries["tabulate"](p, packed, table)
+    names = [*problem.unknowns.names, *(n for n in problem.outputs.names if n.endswith("_hat"))]
+    x, out = np.array([float(s[n]) for n in names]), np.empty(1)
+
+    def phi(y):
+        entries["entropy"](y, p, table, out)
+        return out[0]
+
+    for k, name in enumerate(names):
+        h = 1e-3 * max(abs(x[k]), 1e-3)
+        f = [phi(x + j * h * np.eye(len(x))[k]) for j in (-2, -1, 1, 2)]
+        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
+        assert abs(slope) * max(abs(x[k]), 1e-3) < 3e-9 * (1 + abs(s["free_entropy"])), name
+
+
+def test_the_free_entropy_is_the_minimum_of_the_training_objective(case):
+    """Per weight: -Phi = delta mean loss + reg q2/2, and its slope in reg is q2/2 (note 9.4)."""
+    problem, s = case
+    delta, h = POINT["alpha"] / POINT["beta"], 2e-3
+    assert -s["free_entropy"] == pytest.approx(delta * s["train_loss"] + POINT["reg"] * s["q2"] / 2, rel=1e-8)
+    f = [-solve(problem, method=Newton(rtol=1e-12), **{**POINT, "reg": POINT["reg"] + k * h})["free_entropy"]
+         for k in (-2, -1, 1, 2)]  # fmt: skip
+    assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h) == pytest.approx(s["q2"] / 2, rel=1e-8)
+
+
+def test_a_large_threshold_makes_huber_ridge():
+    ridge = solve(SpikedRandomFeatures(target="identity"), throw=True, **POINT)
+    huber = solve(SpikedRandomFeatures(target="identity", loss="huber(1000)"), throw=True, **POINT)
+    for name in ("V1", "V2", "q1", "q2", "m", "theta", "psi", "test_error", "train_error", "free_entropy"):
+        assert huber[name] == pytest.approx(ridge[name], rel=1e-8, abs=1e-10), name
+
+
+NETWORKS = [
+    ({"loss": "huber", "target": "sin"}, {"alpha": 1.5, "alpha0": 20.0, "eta": 2.0, "reg": 0.1, "noise": 0.2}),
+    ({"loss": "logistic", "labels": "sign"}, {"alpha": 1.5, "alpha0": 20.0, "eta": 1.0, "reg": 0.1, "noise": 0.3}),
+    ({"loss": "hinge", "labels": "sign"}, {"alpha": 1.5, "alpha0": 20.0, "eta": 1.0, "reg": 0.3, "noise": 0.3}),
+    ({"loss": "logistic", "labels": "sign", "activation": "relu"},
+     {"alpha": 1.5, "alpha0": math.inf, "eta": 1.0, "reg": 0.1, "noise": 0.1, "flip": 0.05}),
+    ({"loss": "squared_hinge", "labels": "sign", "activation": "softplus"},
+     {"alpha": 1.0, "alpha0": 0.0, "eta": 1.0, "reg": 0.3, "noise": 0.1, "beta": 2.0}),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options, point", NETWORKS, ids=lambda x: x.get("loss", ""))
+def test_trained_networks_are_predicted(options, point):
+    """|z| < 4 against 12 networks at d = 400, the cost of the mean at that width, an allowance of 5/d of the value."""
+    size, rng, largest = 400, np.random.default_rng(20261124), 0.0
+    model = SpikedRandomFeatures(bulk="coupled", mean_mode="finite", **{"target": "identity", **options})
+    theory = solve(model, throw=True, width=size * point.get("beta", 1.0), **point)
+    runs = [model.simulate(theory.parameters, size, rng) for _ in range(12)]
+    for name in runs[0]:
+        values = np.array([r[name] for r in runs])
+        z = (values.mean() - theory[name]) / math.hypot(values.std(ddof=1) / math.sqrt(12), 5 / size * abs(theory[name]))
+        largest = max(largest, abs(z))
+        assert abs(z) < 4, (name, values.mean(), theory[name])
+    print(f"{options}: largest |z| {largest:.2f}")

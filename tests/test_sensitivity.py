@@ -1,0 +1,125 @@
+"""Exact derivatives against fourth-order central differences; optima against what is known."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from replica.cli import cli
+from replica.models import GeneralisedLinear, LineNetwork, RidgeRegression, SpikedRandomFeatures
+from replica.optimise import Optimiser, optimise
+from replica.sensitivity import Differentiable, sensitivity
+from solvers import Newton, ParameterError, solve
+
+SRF = {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "eta": 2.0, "beta": 1.2, "alpha0": 4.0}
+CASES = [
+    (RidgeRegression(target="tanh"), {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "rho": 1.3}),
+    (SpikedRandomFeatures(), SRF),
+    (SpikedRandomFeatures(activation="relu", target="sign", bulk="coupled"), SRF),
+    (SpikedRandomFeatures(activation="softplus", target="he2", mean_mode="finite"), {**SRF, "width": 300.0}),
+    (GeneralisedLinear(loss="logistic", labels="sign"), {"alpha": 1.5, "reg": 0.1}),
+    (GeneralisedLinear(loss="huber(0.5)"), {"alpha": 1.5, "reg": 0.1}),
+]
+
+
+@pytest.mark.parametrize("model, point", CASES, ids=lambda x: getattr(x, "name", ""))
+def test_derivatives_are_those_of_the_solution(model, point):
+    smooth = Differentiable(model, tuple(point))
+    fixed = {} if model.name == "srf" or "noise" in point else {"noise": 0.2}
+    found = smooth(**point, **fixed)
+    assert found.error < 1e-9
+    for name in point:
+        h = 1e-3 * point[name]
+        f = [solve(smooth.problem, method=Newton(rtol=1e-13), **{**fixed, **point, name: point[name] + k * h})
+             for k in (-2, -1, 1, 2)]  # fmt: skip
+        for value, slopes in found.derivatives.items():
+            numeric = (f[0][value] - 8 * f[1][value] + 8 * f[2][value] - f[3][value]) / (12 * h)
+            noise = 1e-8 * (1 + abs(f[0][value]) / point[name])
+            assert slopes[name] == pytest.approx(numeric, rel=1e-6, abs=noise), (name, value)
+
+
+def test_every_limit_of_the_step_has_derivatives_in_the_rest():
+    for alpha0, eta in ((0.0, 1.0), (np.inf, 1.0)):
+        s = sensitivity(SpikedRandomFeatures(), ("reg", "alpha", "eta"), **{**SRF, "alpha0": alpha0, "eta": eta})
+        slopes = s.derivatives["test_error"]
+        assert np.isfinite(list(slopes.values())).all()
+        assert (slopes["eta"] == 0) == (alpha0 == 0)
+
+
+def test_what_cannot_be_differentiated_is_named():
+    with pytest.raises(ParameterError, match="unknown parameter 'lambda'"):
+        sensitivity(RidgeRegression(), ("lambda",), alpha=1, reg=1)
+    with pytest.raises(ParameterError, match="no derivative in alpha0 at inf"):
+        sensitivity(SpikedRandomFeatures(), ("alpha0",), **{**SRF, "alpha0": np.inf})
+    with pytest.raises(ValueError, match="with respect to noise"):
+        sensitivity(GeneralisedLinear(loss="hinge", labels="sign"), ("noise",), alpha=1, reg=1)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("noise, rho", [(0.3, 1.0), (0.05, 2.0)])
+def test_the_best_penalty_of_ridge_is_the_bayesian_one(alpha, noise, rho):
+    """Prior variance rho, noise variance noise: reg = noise/rho."""
+    best = optimise(RidgeRegression(), ["reg"], alpha=alpha, noise=noise, rho=rho)
+    assert best.status == "interior"
+    assert best.parameters["reg"] == pytest.approx(noise / rho, rel=1e-8)
+
+
+def test_an_optimum_in_two_parameters_is_not_beaten_nearby():
+    best = Optimiser(SpikedRandomFeatures(), ["reg", "eta"], bounds={"eta": (0.01, 20)})(alpha=2.0, alpha0=4.0, noise=0.2)
+    assert best.status == "interior"
+    assert max(abs(x) for x in best.gradient.values()) < 1e-9
+    rng, problem = np.random.default_rng(1), SpikedRandomFeatures().compile()
+    for _ in range(200):
+        near = {k: v * np.exp(rng.normal(0, 0.3)) for k, v in best.parameters.items()}
+        other = solve(problem, alpha=2.0, alpha0=4.0, noise=0.2, **near)
+        assert other["test_error"] >= best.value - 1e-12
+
+
+def test_an_end_of_the_range_is_said_to_be_one():
+    """Without noise less penalty is better, down to the end."""
+    best = optimise(RidgeRegression(), ["reg"], alpha=2.0, noise=0.0)
+    assert best.status == "at the lower end of reg"
+
+
+def test_the_command_prints_a_curve_and_keeps_files(tmp_path):
+    output = tmp_path / "best.csv"
+    run = ["optimise", "ridge", "--over", "reg", "alpha=0.5:2:4", "noise=0.3", "--json", "--output", str(output)]
+    done = CliRunner().invoke(cli, run, catch_exceptions=False)
+    assert done.exit_code == 0
+    optima = json.loads(done.output)["optima"]
+    assert [row["alpha"] for row in optima] == [0.5, 1.0, 1.5, 2.0]
+    assert all(row["reg"] == pytest.approx(0.3, rel=1e-8) for row in optima)
+    assert len(output.read_text().splitlines()) == 5
+    assert "exists" in CliRunner().invoke(cli, run).output
+
+
+BAD = [
+    (["--over", "reg", "reg=1", "alpha=1"], "reg is optimised"), (["--over", "reg,reg", "alpha=1"], "different parameters"),
+    (["--over", "gamma", "alpha=1"], "unknown parameter 'gamma'"),
+    (["--over", "reg", "--minimise", "loss", "alpha=1"], "one of V"),
+    (["--over", "reg", "--range", "reg=2:1", "alpha=1"], "must be positive"),
+    (["--over", "reg", "alpha=1:2"], "first:last:count"),
+    (["--over", "reg", "--range", "alpha=1:2", "alpha=1"], "not optimised"), (["--over", "reg", "alpha=-1"], "alpha = -1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, message", BAD)
+def test_bad_requests_are_named(arguments, message):
+    done = CliRunner().invoke(cli, ["optimise", "ridge", *arguments])
+    assert done.exit_code != 0
+    assert message in str(done.exception) + done.output
+    assert isinstance(done.exception, ValueError | SystemExit)
+
+
+def test_models_in_time_are_refused():
+    with pytest.raises(ValueError, match="moves in time"):
+        optimise(LineNetwork(), ["eta_u"], "loss", time=1.0)
+
+
+def test_the_same_bits_twice():
+    smooth = Differentiable(RidgeRegression(), ("reg",))
+    first, second = (smooth(alpha=1.2, reg=0.4).derivatives for _ in range(2))
+    for a, b in itertools.zip_longest(first.values(), second.values()):
+        assert a == b
