@@ -44,8 +44,7 @@ def _prox(loss: Loss, labels: Sequence[float]) -> str:
         for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
             pad = " " * 8
             if after is not None:
-                edge = sp.Float(piece.upper)
-                left, right = (float(p.slope.xreplace({Z: edge})) for p in (piece, after))
+                left, right = piece.slope_at(piece.upper), after.slope_at(piece.upper)
                 lines.append(f"{pad}if w < {_number(piece.upper)} + V * ({left!r}):")
                 lines += [pad + "    " + line for line in _inside_piece(piece)]
                 lines.append(f"{pad}if w <= {_number(piece.upper)} + V * ({right!r}):")
@@ -111,8 +110,7 @@ def _features(loss: Loss, labels: Sequence[float]) -> str:
         pieces = loss.pieces(label)
         entries: list[tuple[str, str]] = []
         for left, right in pairwise(pieces):
-            edge = sp.Float(left.upper)
-            slopes = {float(p.slope.xreplace({Z: edge})) for p in (left, right)}
+            slopes = {p.slope_at(left.upper) for p in (left, right)}
             entries += [(f"{left.upper!r} + V * ({s!r})", "0.0") for s in sorted(slopes)]
         for centre, width in loss.features(label):
             piece = next(p for p in pieces if p.lower <= centre <= p.upper)
@@ -124,7 +122,7 @@ def _features(loss: Loss, labels: Sequence[float]) -> str:
                 entries.append((f"_w{len(entries)}", repr(float(width))))
         if len(labels) > 1:  # the sign of the fit changes where the prox passes zero
             piece = next(p for p in pieces if p.lower <= 0 <= p.upper)
-            entries.append((f"V * ({float(piece.slope.xreplace({Z: sp.S.Zero}))!r})", "0.0"))
+            entries.append((f"V * ({piece.slope_at(0.0)!r})", "0.0"))
         for i, (centre_text, width_text) in enumerate(entries):
             lines += [f"        out[{2 * i}] = {centre_text}", f"        out[{2 * i + 1}] = {width_text}"]
         lines.append(f"        return {len(entries)}")

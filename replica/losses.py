@@ -23,7 +23,7 @@ import numpy as np
 import sympy as sp
 
 from .expressions import parse_expression
-from .functions import Kinked, Primitive, absolute, evaluate, relu, softplus, step
+from .functions import Kinked, absolute, evaluate, relu, softplus, step
 
 Y, Z = sp.Symbol("y", real=True), sp.Symbol("z", real=True)
 #: Where convexity of a user's loss is looked at: predictions, and their number.
@@ -45,6 +45,17 @@ class Piece:
     @property
     def linear(self) -> bool:
         return bool(sp.expand(sp.diff(self.curvature, Z)) == 0)
+
+    def slope_at(self, x: float) -> float:
+        """The slope inside the piece or at an end of it, there as the limit from inside; nan if that is not a number."""
+        try:
+            value = complex(self.slope.xreplace({Z: sp.Float(x)}))
+            if not np.isfinite(value):
+                edge = sp.nsimplify(x) if x == round(x) else sp.Float(x)
+                value = complex(sp.limit(self.slope, Z, edge, "-" if x == self.upper else "+"))
+        except (TypeError, ValueError, NotImplementedError):
+            return math.nan
+        return value.real if value.imag == 0 else math.nan
 
 
 class Loss:
@@ -115,27 +126,34 @@ class Loss:
 
     def _find_pieces(self, label: float) -> list[Piece]:
         whole = self.expression.xreplace({Y: sp.Integer(round(label))})
-        kinks = self._kinks(whole)
-        edges = [-math.inf, *kinks, math.inf]
         out = []
-        for lower, upper in pairwise(edges):
-            e = _on_piece(whole, _inside(lower, upper))
+        for lower, upper, e in self._split(whole, -math.inf, math.inf):
             slope = sp.diff(e, Z)
             slope = sp.expand(slope) if slope.is_polynomial(Z) else slope
             out.append(Piece(lower, upper, slope, sp.diff(slope, Z)))
+        for left, right in pairwise(out):
+            if not all(math.isfinite(p.slope_at(left.upper)) for p in (left, right)):
+                raise ValueError(f"loss {self.name}: its slope is not finite at z = {left.upper:g}, y = {label:g}")
         return out
 
-    def _kinks(self, e: Any) -> list[float]:
+    def _split(self, e: Any, lower: float, upper: float) -> list[tuple[float, float, Any]]:
+        """Intervals without kinks, innermost kinks first, and the branch of the expression that holds on each."""
+        kinked = [f for f in e.atoms(Kinked) if Z in f.free_symbols]
+        kinked = [f for f in kinked if not any(Z in inner.free_symbols for inner in f.args[0].atoms(Kinked))]
+        if not kinked:
+            return [(lower, upper, e)]
         found = set()
-        for node in e.atoms(Primitive):
-            a = sp.expand(node.args[0])
-            if not node.kinks or Z not in a.free_symbols:
-                continue
-            if not a.is_polynomial(Z) or sp.degree(a, Z) != 1:
-                raise ValueError(f"loss {self.name}: the kink of {node} does not depend linearly on z")
+        for f in kinked:
+            a = sp.expand(f.args[0])
+            if not a.is_polynomial(Z) or sp.degree(a, Z) > 1:
+                raise ValueError(f"loss {self.name}: the kink of {f} does not depend linearly on z")
             slope = sp.diff(a, Z)
-            found |= {float((kink - a.xreplace({Z: sp.S.Zero})) / slope) for kink in node.kinks}
-        return sorted(found)
+            found |= {float(-a.xreplace({Z: sp.S.Zero}) / slope)} if slope != 0 else set()
+        edges = [lower, *sorted(x for x in found if lower < x < upper), upper]
+        out = []
+        for a, b in pairwise(edges):
+            out += self._split(_on_piece(e, kinked, _inside(a, b)), a, b)
+        return out
 
     def features(self, label: float) -> list[tuple[float, float]]:
         """Centre and width, in z, of what is smooth but not polynomial in the loss."""
@@ -183,8 +201,8 @@ def _inside(lower: float, upper: float) -> float:
     return lower + 1.0 if math.isinf(upper) else 0.5 * (lower + upper)
 
 
-def _on_piece(e: Any, at: float) -> Any:
-    """The branch of every kinked function that holds at one point, and so on the whole piece."""
+def _on_piece(e: Any, kinked: Sequence[Any], at: float) -> Any:
+    """The branch of some kinked functions that holds at one point, and so on the whole piece."""
 
     def branch(f: Any) -> Any:
         a = f.args[0]
@@ -197,7 +215,7 @@ def _on_piece(e: Any, at: float) -> Any:
             return sp.S.One if value > 0 else sp.S.Zero
         return sp.S.One if value > 0 else -sp.S.One
 
-    return e.replace(lambda f: isinstance(f, Kinked), branch)
+    return e.xreplace({f: branch(f) for f in kinked})
 
 
 def _huber(a: float) -> Any:

@@ -18,6 +18,8 @@ DIVERGED = 1e-3
 MAX_PRESSED = 50
 #: Halvings of a Newton step that does not reduce the residual, before a step of the map is taken instead.
 MAX_HALVINGS = 3
+#: Damped steps of the map before the last attempt of Newton's method.
+WARM_UP = 60
 #: Growing overshoots in a row that make the damped iteration raise its damping.
 OVERSHOOTS = 4
 #: How often a diverging iteration may raise its damping.
@@ -496,23 +498,31 @@ def _run_anderson(
 def _run_newton(
     update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
-    """Newton's method; where it fails in the rest of a variance above its overlap, once more in the variance itself."""
+    """Newton's method, in up to three ways if some variance exceeds an overlap; the steps of all are counted.
+
+    First in the rest of that variance above its overlap, then in the variance itself, then so after damped steps of the map.
+    """
     first = np.empty_like(x)
     copy(first, x)
     rtol, max_steps = options[0], int(options[2])
-    two_ways = np.any(below >= 0)
-    status, steps = newton(
-        update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, rtol,
-        max_steps // 2 if two_ways else max_steps, r, j, work,
-    )  # fmt: skip
-    if status != CONVERGED and two_ways:
-        copy(x, first)
-        floorless = np.full_like(below, -1)
-        status, more = newton(
-            update, block, offsets, members, linear, x, p, table, lower, upper, floor, floorless, rtol, max_steps - steps,
-            r, j, work,
+    ways = 3 if np.any(below >= 0) else 1
+    floorless = np.full_like(below, -1)
+    status, steps = MAX_STEPS, 0
+    for way in range(ways):
+        left = max_steps - steps
+        if way > 0:
+            copy(x, first)
+        if way == 2 and left > 1:
+            _, used = damped(update, x, p, table, lower, upper, floor, 0.5, rtol, min(WARM_UP, left // 2))
+            steps += used
+            left -= used
+        status, used = newton(
+            update, block, offsets, members, linear, x, p, table, lower, upper, floor, below if way == 0 else floorless, rtol,
+            max(left if way == ways - 1 else left // (ways - way), 1), r, j, work,
         )  # fmt: skip
-        steps += more
+        steps += used
+        if status == CONVERGED or steps >= max_steps:
+            break
     return status, steps
 
 

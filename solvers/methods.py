@@ -31,7 +31,7 @@ class Method:
 
     name: ClassVar[str] = ""
     rtol: float = 1e-10
-    max_steps: int = 200
+    max_steps: int = 400
     nodes: int = 72
     max_nodes: int = 1152
     quadrature_rtol: float = 1e-10

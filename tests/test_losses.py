@@ -14,7 +14,8 @@ from replica.losses import NAMED, Y, Z, make_loss
 from replica.models.training import prox
 from solvers import special
 
-RESIDUAL = ["square", "absolute", "huber", "huber(0.3)", "quantile(0.2)", "(y-z)**4/4 + (y-z)**2/2", "sqrt(1 + (y-z)**2)"]
+RESIDUAL = ["square", "absolute", "huber", "huber(0.3)", "quantile(0.2)", "(y-z)**4/4 + (y-z)**2/2", "sqrt(1 + (y-z)**2)",
+            "abs(y-z)**1.5", "max(abs(y-z) - 0.1, 0)"]
 MARGIN = ["square", "logistic", "hinge", "squared_hinge", "huber", "exp(-y*z)", "max(0, 1 - y*z) + z**2/10"]
 CASES = [(name, (0.0,)) for name in RESIDUAL] + [(name, (1.0, -1.0)) for name in MARGIN]
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
@@ -221,8 +220,7 @@ def _prox_at(loss: Loss, label: float, w: Array, width: float) -> tuple[Array, A
     for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
         inside, held = left.copy(), np.zeros(w.shape, dtype=bool)
         if after is not None:
-            edge = sp.Float(piece.upper)
-            low, high = (piece.upper + width * float(p.slope.xreplace({Z: edge})) for p in (piece, after))
+            low, high = (piece.upper + width * p.slope_at(piece.upper) for p in (piece, after))
             inside &= w < low
             held = left & (w >= low) & (w <= high)
         if inside.any():
