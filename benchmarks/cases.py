@@ -23,8 +23,8 @@ import hand_written  # noqa: E402
 
 from replica.models import SpikedRandomFeatures  # noqa: E402
 from solvers import Newton  # noqa: E402
-from solvers.iteration import WORK_ROWS, newton  # noqa: E402
 from solvers.kernels import SIGNATURES, entry_points  # noqa: E402
+from solvers.newton import WORK_ROWS, newton  # noqa: E402
 from solvers.quadrature import rule, trapezoidal  # noqa: E402
 from solvers.solve import Batch, solve_points  # noqa: E402
 
@@ -48,7 +48,7 @@ def _update_many(update, points, table, states, out):
     error_model="numpy",
 )
 def _newton_many(update, block, points, table, start, offsets, members, linear, lower, upper, floor, rtol, out):
-    """`solvers.iteration.newton` from `start` at every point; returns how many did not converge."""
+    """`solvers.newton.newton` from `start` at every point; returns how many did not converge."""
     n = start.size
     r, j = np.empty(n), np.empty(n * n)
     work = (np.empty((n, n)), np.empty((WORK_ROWS, n)), np.empty(n, dtype=np.int64))

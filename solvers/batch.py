@@ -25,17 +25,15 @@ from .iteration import (
     LEFT_DOMAIN,
     MAX_STEPS,
     NONFINITE,
-    RUNNERS,
     STALLED,
-    WORK_ROWS,
     copy,
     distance,
     outside,
     scaled_distance,
-    sweep,
     true_residual,
 )
 from .kernels import SIGNATURES, library_digest
+from .newton import RUNNERS, WORK_ROWS, sweep
 from .result import Result
 
 #: Options of a method, in the order in which the driver gets them; 0 for those a method does not have.
@@ -180,7 +178,7 @@ def _compiled(name):
     The name keys Numba's cache, which does not notice a changed callee by itself.
     """
     function, signature = (_solve_batch, BATCH_SIGNATURE) if name == "batch" else (RUNNERS[name], METHOD_SIGNATURE)
-    function.__qualname__ = f"{name}_{library_digest('batch', 'iteration', 'linear', 'result')}"
+    function.__qualname__ = f"{name}_{library_digest('batch', 'iteration', 'newton', 'linear', 'result')}"
     return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
 
 

@@ -1,4 +1,4 @@
-"""Methods: frozen options of one driver each.  How they work is in `iteration`.
+"""Methods: frozen options of one driver each.  How they work is in `iteration` and `newton`.
 
 Convention, said once: ``damping`` in [0, 1) is the weight of the *old* value.
 """

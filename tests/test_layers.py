@@ -16,8 +16,8 @@ OWNERS = {
     "numba": {
         f"solvers/{name}.py"
         for name in (
-            "batch", "iteration", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode", "trajectory",
-            "channels",
+            "batch", "iteration", "newton", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode",
+            "trajectory", "channels",
         )
     },
     "xarray": {"replica/results.py"},
