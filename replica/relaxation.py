@@ -146,6 +146,10 @@ class finite_part(Piece):
     def formula(cls, reg: Any, samples: Any, weights: Any) -> Any:
         return sp.S.One
 
+    def fdiff(self, argindex: int = 1) -> Any:
+        """In units of 1/reg the 1 of 1 + V is reg, so in the limit it grows with it."""
+        return 1 - self if argindex == 1 else sp.S.Zero
+
 
 class penalty(Piece):
     """reg, or 1 in the ridgeless limit below interpolation, where responses are measured in 1/reg."""
@@ -155,6 +159,9 @@ class penalty(Piece):
     @classmethod
     def formula(cls, reg: Any, samples: Any, weights: Any) -> Any:
         return reg
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return finite_part(*self.args) if argindex == 1 else sp.S.Zero
 
 
 PIECES: dict[str, type[Piece]] = {

@@ -235,6 +235,7 @@ class Differentiable:
         for name in self.wrt:
             if not np.isfinite(solution.parameters[name]):
                 raise ParameterError(f"{self.problem.name}: no derivative in {name} at {solution.parameters[name]:g}")
+            self._check_continuous(name, solution)
         found = [np.full((len(self.names), len(self.wrt)), np.nan)] * 2
         if solution.converged:
             found = [self._at(solution, nodes) for nodes in (solution.nodes, 2 * solution.nodes)]
@@ -242,16 +243,34 @@ class Differentiable:
         named = {n: dict(zip(self.wrt, map(float, row), strict=True)) for n, row in zip(self.names, found[0], strict=True)}
         return Sensitivity(solution, named, float(gap.max()))
 
-    def _at(self, solution: Solution, nodes: int) -> np.ndarray:
-        k, n, packed = self._kernel, len(self._kernel.unknowns), rule(nodes)
+    def _table(self, p: np.ndarray, nodes: int) -> np.ndarray:
+        k, packed = self._kernel, rule(nodes)
         capacity = grid_capacity(nodes, self._kinks) if self._grid else 0
         tail = 1 + 2 * int(packed[2]) if k.channel is not None else 0
         table = np.zeros(1 + len(k.table.scalars) + (2 + len(k.table.columns)) * capacity + tail)
+        self._entries["tabulate"](p, packed, table)
+        return table
+
+    def _check_continuous(self, name: str, solution: Solution) -> None:
+        """Definitions by cases (no step at alpha0 = 0, say) may jump where a case ends: no derivative there."""
+        here = np.array([solution.parameters[q.name] for q in self.problem.parameters])
+        where = [q.name for q in self.problem.parameters].index(name)
+        beside = here.copy()
+        beside[where] += 1e-9 * max(abs(here[where]), 1e-3)
+        scalars = [i for i, key in enumerate(self._kernel.table.scalars, 1) if not key.startswith("_d_")]
+        a, b = (self._table(p, solution.nodes)[scalars] for p in (here, beside))
+        if (np.abs(a - b) > 1e-4 * np.maximum(np.abs(a), 1)).any():
+            raise ParameterError(
+                f"{self.problem.name}: no derivative in {name} at {here[where]:g}: definitions jump there; move off it"
+            )
+
+    def _at(self, solution: Solution, nodes: int) -> np.ndarray:
+        k, n = self._kernel, len(self._kernel.unknowns)
         p = np.array([solution.parameters[q.name] for q in self.problem.parameters])
+        table = self._table(p, nodes)
         x = np.array([float(solution[str(s)]) for s in k.unknowns])
         width, height = n + len(self.wrt), n + len(k.seen) + len(k.hats)
         out = np.empty(height * width)
-        self._entries["tabulate"](p, packed, table)
         self._entries["sensitivity"](x, p, table, out)
         rows = out.reshape(height, width)
         moved = -np.linalg.lstsq(_scaled(rows[:n, :n], x), _row_scaled(rows[:n, :n], x, rows[:n, n:]), rcond=None)[0]

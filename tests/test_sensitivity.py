@@ -41,11 +41,25 @@ def test_derivatives_are_those_of_the_solution(model, point):
 
 
 def test_every_limit_of_the_step_has_derivatives_in_the_rest():
-    for alpha0, eta in ((0.0, 1.0), (np.inf, 1.0)):
-        s = sensitivity(SpikedRandomFeatures(), ("reg", "alpha", "eta"), **{**SRF, "alpha0": alpha0, "eta": eta})
-        slopes = s.derivatives["test_error"]
+    smooth = Differentiable(SpikedRandomFeatures(), ("reg", "alpha", "eta"))
+    for alpha0 in (0.0, np.inf):
+        slopes = smooth(**{**SRF, "alpha0": alpha0}).derivatives["test_error"]
         assert np.isfinite(list(slopes.values())).all()
         assert (slopes["eta"] == 0) == (alpha0 == 0)
+    with pytest.raises(ParameterError, match="no derivative in eta at 0: definitions jump"):
+        smooth(**{**SRF, "eta": 0.0})  # the spike has a direction at any rate but this one
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_the_first_bit_of_penalty(alpha):
+    """At reg = 0, on both sides of interpolation, against one-sided differences."""
+    smooth = Differentiable(RidgeRegression(), ("reg", "alpha"))
+    found, h = smooth(alpha=alpha, reg=0.0, noise=0.3), 1e-5
+    f = [solve(smooth.problem, alpha=alpha, reg=k * h, noise=0.3)["test_error"] for k in range(4)]
+    slope = (-11 * f[0] + 18 * f[1] - 9 * f[2] + 2 * f[3]) / (6 * h)
+    assert found.derivatives["test_error"]["reg"] == pytest.approx(slope, rel=1e-6)
+    exact = -1 + 0.3 / (1 - alpha) ** 2 if alpha < 1 else -0.3 / (alpha - 1) ** 2
+    assert found.derivatives["test_error"]["alpha"] == pytest.approx(exact, rel=1e-10)
 
 
 def test_what_cannot_be_differentiated_is_named():
