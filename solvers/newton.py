@@ -30,7 +30,7 @@ MAX_HALVINGS = 3
 WARM_UP = 60
 
 # Work space of the Newton methods, made once per batch: a matrix, `WORK_ROWS` rows and an index list, all for n unknowns.
-WORK_ROWS = 11
+WORK_ROWS = 14
 
 # Not cached one by one, as in `iteration`.
 _jit = njit(nogil=True, error_model="numpy")
@@ -117,7 +117,8 @@ def _logarithms(x, r, indices, lower, upper, below, p, image, logs, gap, gap_of_
     for k in range(indices.size):
         i = indices[k]
         gap[k], gap_of_image[k] = x[i] - _floor(x, i, below, p), image[i] - _floor(image, i, below, p)
-        logs[k] = lower[i] == 0.0 and upper[i] == np.inf and gap[k] > 0.0 and gap_of_image[k] > 0.0
+        positive = lower[i] == 0.0 and upper[i] == np.inf and gap[k] > 0.0 and gap_of_image[k] > 0.0
+        logs[k] = 1.0 if positive else 0.0
 
 
 @_jit
@@ -132,14 +133,14 @@ def _log_step(x, r, j, indices, below, p, image, logs, gap, gap_of_image, dx, wo
     n = indices.size
     for k in range(n):
         for m in range(n):
-            matrix[k, m] = j[k * n + m] + (1.0 if k == m and logs[k] else 0.0)
-        rows[0][k] = 0.0 if logs[k] else -x[indices[k]]
-        dx[k] = -np.log(gap_of_image[k] / gap[k]) if logs[k] else -r[k]
+            matrix[k, m] = j[k * n + m] + (1.0 if k == m and logs[k] != 0.0 else 0.0)
+        rows[0][k] = 0.0 if logs[k] != 0.0 else -x[indices[k]]
+        dx[k] = -np.log(gap_of_image[k] / gap[k]) if logs[k] != 0.0 else -r[k]
     for k in range(n):  # rows: from F to the logarithm of its gap
-        if not logs[k]:
+        if logs[k] == 0.0:
             continue
         i = indices[k]
-        for a in range(n):
+        for a in range(n if below[i] >= 0 else 0):
             if indices[a] == below[i]:
                 slope = 2.0 * image[indices[a]] / (p[below[x.size + i]] if below[x.size + i] >= 0 else 1.0)
                 for m in range(n):
@@ -147,10 +148,10 @@ def _log_step(x, r, j, indices, below, p, image, logs, gap, gap_of_image, dx, wo
         for m in range(n):
             matrix[k, m] /= gap_of_image[k]
     for m in range(n):  # columns: from x to the logarithm of its gap
-        if not logs[m]:
+        if logs[m] == 0.0:
             continue
         i = indices[m]
-        for a in range(n):
+        for a in range(n if below[i] >= 0 else 0):
             if indices[a] == below[i]:
                 slope = 2.0 * x[indices[a]] / (p[below[x.size + i]] if below[x.size + i] >= 0 else 1.0)
                 for k in range(n):
@@ -165,13 +166,13 @@ def _log_step(x, r, j, indices, below, p, image, logs, gap, gap_of_image, dx, wo
 def _move(x, base, indices, below, p, logs, gap, dx, fraction):
     """x <- base plus a fraction of a Newton step, at most a factor exp(5) in logarithms."""
     for k in range(indices.size):
-        if not logs[k]:
+        if logs[k] == 0.0:
             x[indices[k]] = base[k] + fraction * dx[k]
     for k in range(indices.size):
-        if logs[k]:
+        if logs[k] != 0.0:
             x[indices[k]] = gap[k] * np.exp(min(max(fraction * dx[k], -5.0), 5.0))
     for k in range(indices.size):  # floors of what has moved
-        if logs[k]:
+        if logs[k] != 0.0:
             x[indices[k]] += _floor(x, indices[k], below, p)
 
 
@@ -183,23 +184,24 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
     replaced by a step of the map itself, which contracts where Newton wanders.
     """
     n = indices.size
-    dx, base, back, image = work[1][3], work[1][4], work[1][5], work[1][7]
-    gap, gap_of_image, kept = work[1][8], work[1][9], work[1][10]
-    logs, used = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    dx = work[1][3]
+    if linear:
+        block(b, x, p, table, r, j)
+        fine = _newton_step(x, r, j, indices, dx, work)
+        for k in range(n):
+            x[indices[k]] += dx[k]
+        return (CONVERGED if fine else NONFINITE), 1
+    base, back, image, gap, gap_of_image = work[1][4], work[1][5], work[1][7], work[1][8], work[1][9]
+    kept, logs, used = work[1][10], work[1][11], work[1][12]
     previous, halvings, pressed, size = np.inf, 0, 0, np.inf
     copy(image, x)
     for step in range(1, max_steps + 1):
         block(b, x, p, table, r, j)
-        if linear:
-            fine = _newton_step(x, r, j, indices, dx, work)
-            for k in range(n):
-                x[indices[k]] += dx[k]
-            return (CONVERGED if fine else NONFINITE), step
         _logarithms(x, r, indices, lower, upper, below, p, image, logs, gap, gap_of_image)
         merit, bad = 0.0, False
         for k in range(n):
             i = indices[k]
-            ahead = np.log(gap_of_image[k] / gap[k]) if logs[k] else r[k] / max(abs(x[i]), floor[i])
+            ahead = np.log(gap_of_image[k] / gap[k]) if logs[k] != 0.0 else r[k] / max(abs(x[i]), floor[i])
             bad = bad or not np.isfinite(r[k])
             merit = max(merit, abs(ahead))
         if bad and step == 1:
@@ -226,12 +228,12 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
             if not np.isfinite(dx[k]):
                 return NONFINITE, step
             base[k], back[k], used[k], kept[k] = x[i], r[k], logs[k], gap[k]
-            move = np.expm1(min(max(dx[k], -5.0), 5.0)) if logs[k] else dx[k] / max(abs(x[i]), floor[i])
+            move = np.expm1(min(max(dx[k], -5.0), 5.0)) if logs[k] != 0.0 else dx[k] / max(abs(x[i]), floor[i])
             size = max(size, abs(move))
         _move(x, base, indices, below, p, used, kept, dx, 1.0)
         for k in range(n):
             i = indices[k]
-            if not logs[k] and (x[i] < lower[i] or x[i] > upper[i]):
+            if logs[k] == 0.0 and (x[i] < lower[i] or x[i] > upper[i]):
                 pressed += 1
                 if pressed > MAX_PRESSED:
                     return LEFT_DOMAIN, step
@@ -288,22 +290,24 @@ def _run_newton(
 
     First in the rest of that variance above its overlap, then in the variance itself, then so after damped steps of the map.
     """
-    first = np.empty_like(x)
+    first = work[1][13]
     copy(first, x)
     rtol, max_steps = options[0], int(options[2])
-    ways = 3 if np.any(below >= 0) else 1
-    floorless = np.full_like(below, -1)
+    ways = 1
+    for k in range(below.size // 2):
+        ways = 3 if below[k] >= 0 else ways
     status, steps = MAX_STEPS, 0
     for way in range(ways):
         left = max_steps - steps
         if way > 0:
             copy(x, first)
+        floors = below if way == 0 else np.full_like(below, -1)
         if way == 2 and left > 1:
             _, used = damped(update, x, p, table, lower, upper, floor, 0.5, rtol, min(WARM_UP, left // 2))
             steps += used
             left -= used
         status, used = newton(
-            update, block, offsets, members, linear, x, p, table, lower, upper, floor, below if way == 0 else floorless, rtol,
+            update, block, offsets, members, linear, x, p, table, lower, upper, floor, floors, rtol,
             max(left if way == ways - 1 else left // (ways - way), 1), r, j, work,
         )  # fmt: skip
         steps += used
