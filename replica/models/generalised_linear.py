@@ -36,7 +36,8 @@ class GeneralisedLinear(Model):
     ``labels="sign"`` the sign of that, flipped with probability `flip`.  The student minimises
     ``sum loss(y, <w, x>) + reg |w|^2 / 2``.  Overlaps per dimension: m = <w, w*>/d, q = <w, w>/d, V the response.
     Replica symmetric, exact for these convex problems.  At ``reg = 0`` below interpolation (square loss of real labels) it is the
-    fit of least norm, and V and the conjugates are in units of 1/reg.  Source: the free entropy of docs/theory/glm.md.
+    fit of least norm: V is in units of 1/reg, V_hat and m_hat of reg, q_hat of reg^2, the free entropy of reg.
+    Source: the free entropy of docs/theory/glm.md.
     """
 
     name: ClassVar[str] = "glm"

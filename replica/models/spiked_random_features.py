@@ -47,8 +47,9 @@ class SpikedRandomFeatures(Model):
     `flip`, in both stages.  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
     published one unless the activation is odd and noise = 0.  Replica symmetric, conditional Gaussian equivalence.
 
-    At ``reg = 0`` below interpolation (square loss of real labels) it is the readout of least norm, responses and conjugates in
-    units of 1/reg.  ``mean_mode="finite"`` keeps the ridge cost of the mean readout, the largest finite-size effect.
+    At ``reg = 0`` below interpolation (square loss of real labels) it is the readout of least norm: responses are in units of
+    1/reg, conjugates of reg (q1_hat, q2_hat of reg^2), the free entropy of reg.  ``mean_mode="finite"`` keeps the ridge cost of
+    the mean readout, the largest finite-size effect.
 
     ``bulk="isotropic"`` is the model of the paper: rows are a random direction plus the spike; ``bulk="notebook"`` has the
     published variance.  In the trained network the step also rescales row i by ``1 + coupling <v, w_i>``, of relative size
