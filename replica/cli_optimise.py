@@ -81,6 +81,8 @@ def optimise(
     optimiser = Optimiser(_model(model, options), [name.strip() for name in over.split(",")], minimise, _ranges(ranges))
     rows, failed = [], 0
     settings = list(itertools.product(*axes.values()))
+    for setting in settings:
+        optimiser.check(**{**fixed, **dict(zip(axes, setting, strict=True))})
     with _progress("optimising") as progress:
         for done, setting in enumerate(settings, 1):
             at = dict(zip(axes, setting, strict=True))

@@ -61,8 +61,7 @@ class Compiler:
     def problem(self) -> FixedPointProblem:
         model = self.model
         solve_text = "\n\n".join(write() for write in (self._update, self._block, self._observe, self._entropy))
-        if self.channel is not None:
-            solve_text = f"{self.channel_source()}\n\n{solve_text}"
+        solve_text = self.channel_source() + solve_text
         needs_grid = bool(self.table.columns) or "_z[" in solve_text
         tabulate_text, n_features = self._tabulate(needs_grid)
         observables = [quantity(model, o) for o in model.active(Observable).values()]
@@ -88,7 +87,7 @@ class Compiler:
 
     def channel_source(self) -> str:
         """Helpers that a kernel with channel nodes begins with."""
-        return channel_text(self.channel) if self.channel is not None else ""
+        return channel_text(self.channel) + "\n\n" if self.channel is not None else ""
 
     def _provenance(self) -> dict[str, str]:
         names = self.model.latex_names()

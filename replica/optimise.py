@@ -19,7 +19,7 @@ from scipy.optimize import brentq, minimize, root
 from solvers import Newton, ParameterError, Solution, solve_points
 
 from .model import Model
-from .sensitivity import Differentiable
+from .sensitivity import Differentiable, Sensitivity
 
 #: Range of a positive parameter, if none is given.
 RANGE = (1e-6, 1e4)
@@ -103,17 +103,22 @@ class Optimiser:
             self.log.append(logarithm)
             self.ends.append((math.log(low), math.log(high)) if logarithm else (low, high))
 
+    def check(self, **fixed: float) -> None:
+        """Raise ParameterError if one of `fixed` is unknown, missing, out of range, or optimised."""
+        for name in fixed:
+            if name in self.over:
+                raise ParameterError(f"{self.problem.name}: {name} is optimised, so no value of it is taken")
+        self.problem.point({**fixed, **self._named([low for low, _ in self.ends])})
+
     def __call__(self, **fixed: float) -> Optimum:
         """Minimise at given values of all other parameters.
 
         Raises
         ------
         ParameterError
-            If one of `fixed` is unknown, out of range, or optimised; or if no point of the coarse grid converges.
+            As for `check`; or if no point of the coarse grid converges.
         """
-        for name in fixed:
-            if name in self.over:
-                raise ParameterError(f"{self.problem.name}: {name} is optimised, so no value of it is taken")
+        self.check(**fixed)
         axes = [np.linspace(a, b, COARSE[len(self.over)]) for a, b in self.ends]
         grid = np.array(list(itertools.product(*axes)))
         points = np.array([self.problem.point({**fixed, **self._named(u)}) for u in grid])
@@ -132,44 +137,44 @@ class Optimiser:
                 if abs(x - edge) <= 1e-9 * (1 + abs(edge)):
                     status = f"at the {word} end of {name}"
         value = float(found.solution[self.minimise])
-        named = self._named(u)
         if status == "interior" and not found.solution.converged:
             status = f"not converged ({found.solution.result.name})"
-        at = {name: (named[name] if log else 1.0) for name, log in zip(self.over, self.log, strict=True)}
-        gradient = {name: found.derivatives[self.minimise][name] * at[name] for name in self.over}
-        return Optimum(named, value, gradient, status, found.solution, skipped)
+        gradient = dict(zip(self.over, map(float, self._slope(found)), strict=True))
+        return Optimum(self._named(u), value, gradient, status, found.solution, skipped)
 
     def _named(self, u: Any) -> dict[str, float]:
         return {n: float(math.exp(x) if log else x) for n, x, log in zip(self.over, u, self.log, strict=True)}
 
-    def _at(self, u: Any, fixed: Mapping[str, float]) -> Any:
+    def _at(self, u: Any, fixed: Mapping[str, float]) -> Sensitivity:
         given: dict[str, Any] = {**fixed, **self._named(u)}
         return self.smooth(**given)
 
-    def _slope(self, u: Any, fixed: Mapping[str, float]) -> np.ndarray:
+    def _slope(self, found: Sensitivity) -> np.ndarray:
         """Gradient in the variables of the search."""
-        named, found = self._named(u), self._at(u, fixed)
-        scale = [named[name] if log else 1.0 for name, log in zip(self.over, self.log, strict=True)]
-        return np.array([found.derivatives[self.minimise][n] * s for n, s in zip(self.over, scale, strict=True)])
+        slopes, at = found.derivatives[self.minimise], found.solution.parameters
+        return np.array([slopes[n] * (at[n] if log else 1.0) for n, log in zip(self.over, self.log, strict=True)])
 
     def _one(self, axis: np.ndarray, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
         """The derivative changes sign next to the least value of the grid."""
         k = int(np.argmin(values))
         low, high = axis[max(k - 1, 0)], axis[min(k + 1, len(axis) - 1)]
-        ends = [self._slope([x], fixed)[0] for x in (low, high)]
-        if not ends[0] < 0 < ends[1]:
+
+        def slope(x: float) -> float:
+            return float(self._slope(self._at([x], fixed))[0])
+
+        if not slope(low) < 0 < slope(high):
             return np.array([axis[k]])
-        return np.array([brentq(lambda x: self._slope([x], fixed)[0], low, high, xtol=1e-15, rtol=1e-14)])
+        return np.array([brentq(slope, low, high, xtol=1e-15, rtol=1e-14)])
 
     def _several(self, start: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
         def both(u: np.ndarray) -> tuple[float, np.ndarray]:
             found = self._at(u, fixed)
             if not found.solution.converged:
                 return math.inf, np.zeros(len(u))
-            return float(found.solution[self.minimise]), self._slope(u, fixed)
+            return float(found.solution[self.minimise]), self._slope(found)
 
         near = minimize(both, start, jac=True, method="L-BFGS-B", bounds=self.ends, options={"ftol": 0, "gtol": 1e-9})
-        polished = root(lambda u: self._slope(u, fixed), near.x, tol=1e-13)
+        polished = root(lambda u: self._slope(self._at(u, fixed)), near.x, tol=1e-13)
         inside = all(a <= x <= b for x, (a, b) in zip(polished.x, self.ends, strict=True))
         if inside and np.abs(polished.fun).max() < np.abs(near.jac).max() and both(polished.x)[0] <= near.fun + 1e-12:
             return np.asarray(polished.x)

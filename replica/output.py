@@ -129,6 +129,11 @@ class OutputChannel:
         self.loss.check(self.labels)
 
     @property
+    def closed(self) -> bool:
+        """Whether the averages are those of squares, which need no channel: the square loss of real labels."""
+        return self.loss.quadratic and not self.sign
+
+    @property
     def labels(self) -> tuple[float, ...]:
         return (1.0, -1.0) if self.sign else (0.0,)
 

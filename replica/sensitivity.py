@@ -15,23 +15,24 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from solvers import FixedPointProblem, Newton, ParameterError, Solution, solve
+from solvers import Newton, ParameterError, Solution, solve
 from solvers.kernels import load
-from solvers.problem import KernelSource
-from solvers.quadrature import grid_capacity, rule
+from solvers.problem import KernelSource, TableShape
+from solvers.quadrature import rule, table_size
 
 from .averages import GaussianAverage, outermost
 from .compile import Compiler
+from .dynamics import DynamicModel
 from .free_entropy import ModelError
-from .model import Model, Observable, definition_function
+from .model import Model, Observable, Parameter, definition_function
 from .relaxation import part
 
 
 class _Along:
     """Total derivative along one parameter; definitions carry derivatives of their own."""
 
-    def __init__(self, parameter: Any, columns: Mapping[str, Any]) -> None:
-        self.parameter, self.columns = parameter, columns
+    def __init__(self, parameter: Any) -> None:
+        self.parameter = parameter
         self.moving: dict[Any, Any] = {parameter: sp.S.One}
         self.moving_columns: dict[str, Any] = {}
 
@@ -97,6 +98,7 @@ class _Kernel(Compiler):
 
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
         super().__init__(model)
+        self.base = self.problem()  # before anything is added to the table
         self.wrt = tuple(wrt)
         saddle = self.saddle
         self.residuals = [
@@ -115,7 +117,9 @@ class _Kernel(Compiler):
             for s in [*self.unknowns, *self.hats]
         }
         self.values, self.lowered, self.partial = hats, lowered, partial
-        self.along = {name: self._along(name) for name in self.wrt}
+        scalars, columns = dict(self.table.scalars), dict(self.table.columns)
+        self.definitions = len(scalars)
+        self.along = {name: self._along(name, scalars, columns) for name in self.wrt}
 
     def _smooth(self, e: Any) -> bool:
         """Whether an observable can be differentiated in all it depends on."""
@@ -126,26 +130,26 @@ class _Kernel(Compiler):
             return False
         return True
 
-    def _along(self, name: str) -> _Along:
-        """Differentiate every table entry along one parameter, as further table entries."""
-        along = _Along(self.model.symbol(self.model.active(object)[name]), self.table.columns)
-        for key, e in list(self.table.scalars.items()):
+    def _along(self, name: str, scalars: Mapping[str, Any], columns: Mapping[str, Any]) -> _Along:
+        """Differentiate table entries along one parameter, as further table entries."""
+        along = _Along(self.model.symbol(self.model.active(Parameter)[name]))
+        for key, e in scalars.items():
             change = along(e)
-            if change != 0 and not key.startswith("_d_"):
+            if change != 0:
                 symbol = sp.Symbol(f"_d_{key}_d_{name}", real=True)
                 self.table.scalars[str(symbol)] = change
                 along.moving[sp.Symbol(key, real=True)] = symbol
-        for key, e in list(self.table.columns.items()):
+        for key, e in columns.items():
             change = along(e)
-            if change != 0 and not key.startswith("_d_"):
+            if change != 0:
                 column = definition_function(f"_d_{key}_d_{name}", key)
                 self.table.columns[f"_d_{key}_d_{name}"] = change
                 along.moving_columns[key] = column
         return along
 
     @cached_property
-    def source(self) -> tuple[KernelSource, int, bool]:
-        """Text, number of kinks, and whether there is a grid."""
+    def compiled(self) -> tuple[KernelSource, TableShape]:
+        """The text, and the shape of its table."""
         w = self._writer("sensitivity", ["_x", "_p", "_table", "_out"])
         targets = {**self.values}
         targets |= {sp.Symbol(f"_hx_{h}_{x}"): e for (h, x), e in self.slopes.items() if e != 0}
@@ -164,11 +168,10 @@ class _Kernel(Compiler):
         for k in range(len(out)):
             w.write(f"_out[{k}] = _o{k}")
         text = self._finish(w, [self._parameters(), ("_x", self.unknowns)])
-        if self.channel is not None:
-            text = f"{self.channel_source()}\n\n{text}"
         grid = bool(self.table.columns) or "_z[" in text
         tabulate, kinks = self._tabulate(grid)
-        return KernelSource(f"{tabulate}\n\n{text}", ("tabulate", "sensitivity")), kinks, grid
+        source = KernelSource(f"{self.channel_source()}{tabulate}\n\n{text}", ("tabulate", "sensitivity"))
+        return source, TableShape(len(self.table.scalars), len(self.table.columns), kinks, grid, self.channel is not None)
 
     def _chain(self, i: int, s: Any, prefix: str, known: Mapping[Any, Any]) -> Any:
         return sp.Add(*[
@@ -216,18 +219,25 @@ class Differentiable:
     """
 
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
-        self.problem = model.compile()
-        if not isinstance(self.problem, FixedPointProblem):
+        if isinstance(model, DynamicModel):
             raise ParameterError(f"{model.name}: moves in time; derivatives exist for models with a free entropy")
+        known = model.active(Parameter)
         for name in wrt:
-            if self.problem.parameter(name).whole:
+            if name not in known:
+                raise ParameterError(f"{model.name}: unknown parameter {name!r}; its parameters are {', '.join(known)}")
+            if known[name].whole:
                 raise ParameterError(f"{model.name}: parameter {name} takes whole numbers only, so it has no derivatives")
         self.wrt = tuple(wrt)
         self._kernel = _Kernel(model, wrt)
-        source, self._kinks, self._grid = self._kernel.source
-        self._entries = load(source)
+        self.problem = self._kernel.base
+        self._source, self._shape = self._kernel.compiled
         shown = [str(s) for s in self._kernel.seen]
         self.names = [*map(str, self._kernel.unknowns), *shown, *map(str, self._kernel.hats)]
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Any]:
+        """Compiled on first use, after parameters have been checked."""
+        return load(self._source)
 
     def __call__(self, method: Newton | None = None, **parameters: Any) -> Sensitivity:
         """Solve and differentiate at one point; derivatives of a point that did not converge are nan."""
@@ -244,11 +254,8 @@ class Differentiable:
         return Sensitivity(solution, named, float(gap.max()))
 
     def _table(self, p: np.ndarray, nodes: int) -> np.ndarray:
-        k, packed = self._kernel, rule(nodes)
-        capacity = grid_capacity(nodes, self._kinks) if self._grid else 0
-        tail = 1 + 2 * int(packed[2]) if k.channel is not None else 0
-        table = np.zeros(1 + len(k.table.scalars) + (2 + len(k.table.columns)) * capacity + tail)
-        self._entries["tabulate"](p, packed, table)
+        table = np.zeros(table_size(self._shape, nodes))
+        self._entries["tabulate"](p, rule(nodes), table)
         return table
 
     def _check_continuous(self, name: str, solution: Solution) -> None:
@@ -257,8 +264,7 @@ class Differentiable:
         where = [q.name for q in self.problem.parameters].index(name)
         beside = here.copy()
         beside[where] += 1e-9 * max(abs(here[where]), 1e-3)
-        scalars = [i for i, key in enumerate(self._kernel.table.scalars, 1) if not key.startswith("_d_")]
-        a, b = (self._table(p, solution.nodes)[scalars] for p in (here, beside))
+        a, b = (self._table(p, solution.nodes)[1 : 1 + self._kernel.definitions] for p in (here, beside))
         if (np.abs(a - b) > 1e-4 * np.maximum(np.abs(a), 1)).any():
             raise ParameterError(
                 f"{self.problem.name}: no derivative in {name} at {here[where]:g}: definitions jump there; move off it"
@@ -273,24 +279,12 @@ class Differentiable:
         out = np.empty(height * width)
         self._entries["sensitivity"](x, p, table, out)
         rows = out.reshape(height, width)
-        moved = -np.linalg.lstsq(_scaled(rows[:n, :n], x), _row_scaled(rows[:n, :n], x, rows[:n, n:]), rcond=None)[0]
-        moved = moved * _size(x)[:, None]
+        # Unknowns in units of themselves and rows of size one: responses and overlaps differ by many decades.
+        unit = np.where(x == 0, 1.0, np.abs(x))[:, None]
+        jacobian = rows[:n, :n] * unit.T
+        size = np.maximum(np.abs(jacobian).max(axis=1, keepdims=True), 1e-300)
+        moved = -unit * np.linalg.lstsq(jacobian / size, rows[:n, n:] / size, rcond=None)[0]
         return np.vstack([moved, rows[n:, n:] + rows[n:, :n] @ moved])
-
-
-def _size(x: np.ndarray) -> np.ndarray:
-    return np.where(x == 0, 1.0, np.abs(x))
-
-
-def _scaled(jacobian: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """In units of the unknowns, rows of size one: responses and overlaps differ by many decades."""
-    columns = jacobian * _size(x)[None, :]
-    return columns / np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
-
-
-def _row_scaled(jacobian: np.ndarray, x: np.ndarray, right: np.ndarray) -> np.ndarray:
-    columns = jacobian * _size(x)[None, :]
-    return right / np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
 
 
 def sensitivity(model: Model, wrt: Iterable[str], method: Newton | None = None, **parameters: Any) -> Sensitivity:

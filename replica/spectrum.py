@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 
 from solvers import ParameterError
 from solvers.kernels import entry_points
-from solvers.quadrature import grid_capacity, rule
+from solvers.quadrature import grid_capacity, rule, table_size
 
 from .compile import Compiler
 from .models import SpikedRandomFeatures
@@ -80,11 +80,9 @@ class _Resolvent:
         problem = compiler.problem()
         point = problem.point({**parameters, "reg": 1.0})
         self.parameters = dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True))
-        packed, shape = rule(nodes), problem.table
-        capacity = grid_capacity(nodes, shape.features)
-        tail = 1 + 2 * int(packed[2]) if shape.panels else 0
-        table = np.zeros(1 + shape.scalars + (2 + shape.columns) * capacity + tail)
-        entry_points(problem)["tabulate"](point, packed, table)
+        shape, capacity = problem.table, grid_capacity(nodes, problem.table.features)
+        table = np.zeros(table_size(shape, nodes))
+        entry_points(problem)["tabulate"](point, rule(nodes), table)
         count = int(table[0])
         scalars = dict(zip(compiler.table.scalars, table[1 : 1 + shape.scalars], strict=True))
         blocks = table[1 + shape.scalars : 1 + shape.scalars + (2 + shape.columns) * capacity].reshape(-1, capacity)[:, :count]

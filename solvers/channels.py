@@ -5,14 +5,15 @@ Gaussian.  One pass over quadrature nodes gives every moment that a saddle point
 what each is called, and how they differentiate into each other, is in `replica.output`.  No derivative falls on the
 loss or on the label beyond the prox: derivatives of kinked functions are averages against derivatives of the Gaussian.
 
-Three ways over the fields, by what is known of labels:
+The ways over the fields, by what is known of labels:
 
 * `sign_linear`: labels sign(T + rho zeta + noise): the law of the label given omega is closed, one integral;
 * `residual_linear`: labels T + rho zeta + noise and a loss of the residual: omega - y is Gaussian, one integral;
 * `sign_general`, `residual_general`: any function of the teacher field, two integrals.
 
 Rules are composite Gauss-Legendre with panels refined at every feature of prox and label (`quadrature.panels`).  The prox
-and its features come in as compiled functions, so these are compiled into each kernel.
+and its features are functions of the loss; a generated kernel holds a copy of this source with its own
+(`replica.channel_kernel`).
 """
 
 import math
@@ -37,7 +38,7 @@ COUNT = len(MOMENTS)
 OBSERVED = MOMENTS.index("fit")
 
 #: What the channels call, in the order of definition.
-PARTS = ("is_odd", "density", "cdf", "add", "observe_one", "place", "teacher_nodes", "one_residual")
+PARTS = ("is_odd", "density", "cdf", "add", "observe_one", "place", "teacher_nodes", "room_for", "one_field")
 
 _jit = njit(error_model="numpy")
 
@@ -173,28 +174,38 @@ def residual_linear(prox, value, features, count, x, wx, observe, C, T, rho, Psi
     if not (math.isfinite(C + T + rho + Psi + variance + V) and variance > 0.0 and V > 0.0):
         out[:] = math.nan
         return
-    s, R, mean = math.sqrt(variance), (Psi - rho) / math.sqrt(variance), C - T
-    one_residual(prox, value, features, count, x, wx, observe, 1.0, 0.0, R, max(1.0 - R * R, 0.0), mean, s, V, out)
+    s, R = math.sqrt(variance), (Psi - rho) / math.sqrt(variance)
+    places, nodes, weights = room_for(count, x)
+    one_field(
+        prox, value, features, count, x, wx, observe, 0.0, 1.0, 0.0, R, max(1.0 - R * R, 0.0), C - T, s, V, places, nodes,
+        weights, out,
+    )  # fmt: skip
 
 
 @_jit
-def one_residual(prox, value, features, count, x, wx, observe, p, zeta, R, rest, mean, s, V, out):
-    """Add ``p E f(mean + s xi)``, with the teacher's field equal to ``zeta + R xi`` plus an independent part."""
-    places = np.empty(2 * count + 2)
-    size = quadrature.panel_room(count) * x.size
-    nodes, weights = np.empty(size), np.empty(size)
-    n = quadrature.panels(places[: place(features, 0.0, V, mean, s, count, places)], x, wx, nodes, weights)
+def room_for(count, x):
+    """Work space of `one_field`: features, nodes and weights."""
+    size = quadrature.panel_room(count + 1) * x.size
+    return np.empty(2 * count + 2), np.empty(size), np.empty(size)
+
+
+@_jit
+def one_field(
+    prox, value, features, count, x, wx, observe, y, p, zeta, R, rest, mean, s, V, places, nodes, weights, out
+):
+    """Add ``p E f(y, mean + s xi)``, with the teacher's field equal to ``zeta + R xi`` plus an independent part."""
+    n = quadrature.panels(places[: place(features, y, V, mean, s, count, places)], x, wx, nodes, weights)
     guess, last_w, last_k = math.nan, 0.0, 0.0
     for i in range(n):
         xi = nodes[i]
         w = mean + s * xi
-        z, g, k = prox(0.0, w, V, guess + (1.0 - V * last_k) * (w - last_w))
+        z, g, k = prox(y, w, V, guess + (1.0 - V * last_k) * (w - last_w))
         guess, last_w, last_k = z, w, k
         wt, b = p * weights[i], zeta + R * xi
         d, dd, bd = xi / s, (xi * xi - 1.0) / (s * s), (zeta * xi + R * (xi * xi - 1.0)) / s
         add(out, wt, wt * b, wt * (b * b + rest), wt * d, wt * dd, wt * bd, g, k)
         if observe:
-            observe_one(value, out, wt, wt * d, wt * dd, wt * bd, 0.0, w, V, z, g, k)
+            observe_one(value, out, wt, wt * d, wt * dd, wt * bd, y, w, V, z, g, k)
 
 
 @_jit
@@ -209,11 +220,13 @@ def residual_general(prox, value, features, count, x, wx, observe, target, kinks
     outer, outer_weights = np.empty(room), np.empty(room)
     s = math.sqrt(variance)
     n = teacher_nodes(features, kinks, count, 0, C, T, rho, Psi, s, V, 0.0, x, wx, outer, outer_weights)
-    for i in range(n):
-        zeta = outer[i]
+    places, nodes, weights = room_for(count, x)
+    for j in range(n):
+        zeta = outer[j]
         mean = C + Psi * zeta - target(T + rho * zeta)
-        one_residual(
-            prox, value, features, count, x, wx, observe, outer_weights[i], zeta, 0.0, 0.0, mean, s, V, out
+        one_field(
+            prox, value, features, count, x, wx, observe, 0.0, outer_weights[j], zeta, 0.0, 0.0, mean, s, V, places, nodes,
+            weights, out,
         )  # fmt: skip
 
 
@@ -229,9 +242,7 @@ def sign_general(prox, value, features, count, x, wx, observe, target, kinks, C,
     outer, outer_weights = np.empty(room), np.empty(room)
     s = math.sqrt(variance)
     n = teacher_nodes(features, kinks, count, 2, C, T, rho, Psi, s, V, math.sqrt(noise), x, wx, outer, outer_weights)
-    places = np.empty(2 * count + 2)
-    size = quadrature.panel_room(count + 1) * x.size
-    nodes, weights = np.empty(size), np.empty(size)
+    places, nodes, weights = room_for(count, x)
     for j in range(n):
         zeta = outer[j]
         field = target(T + rho * zeta)
@@ -240,25 +251,13 @@ def sign_general(prox, value, features, count, x, wx, observe, target, kinks, C,
         else:
             likely = 1.0 if field > 0.0 else 0.0 if field < 0.0 else 0.5
         likely = (1.0 - 2.0 * flip) * likely + flip
-        mean = C + Psi * zeta
         for label in range(2):
-            y = 1.0 - 2.0 * label
             p = (likely if label == 0 else 1.0 - likely) * outer_weights[j]
-            if p == 0.0:
-                continue
-            filled = place(features, y, V, mean, s, count, places)
-            m = quadrature.panels(places[:filled], x, wx, nodes, weights)
-            guess, last_w, last_k = math.nan, 0.0, 0.0
-            for i in range(m):
-                xi = nodes[i]
-                w = mean + s * xi
-                z, g, k = prox(y, w, V, guess + (1.0 - V * last_k) * (w - last_w))
-                guess, last_w, last_k = z, w, k
-                wt = p * weights[i]
-                d, dd = xi / s, (xi * xi - 1.0) / (s * s)
-                add(out, wt, wt * zeta, wt * zeta * zeta, wt * d, wt * dd, wt * zeta * d, g, k)
-                if observe:
-                    observe_one(value, out, wt, wt * d, wt * dd, wt * zeta * d, y, w, V, z, g, k)
+            if p > 0.0:
+                one_field(
+                    prox, value, features, count, x, wx, observe, 1.0 - 2.0 * label, p, zeta, 0.0, 0.0, C + Psi * zeta, s, V,
+                    places, nodes, weights, out,
+                )  # fmt: skip
 
 
 @_jit

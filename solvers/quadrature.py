@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -107,6 +108,13 @@ def grid_capacity(nodes: int, features: int) -> int:
     """Largest number of grid nodes a table needs at this level."""
     packed = rule(nodes)
     return panel_capacity(features) * int(packed[2]) if features else int(packed[0])
+
+
+def table_size(shape: Any, nodes: int) -> int:
+    """Numbers in the table of a `TableShape` at this level: count, scalars, grid with its columns, panel rule."""
+    capacity = grid_capacity(nodes, shape.features) if shape.grid else 0
+    tail = 1 + 2 * int(rule(nodes)[2]) if shape.panels else 0
+    return 1 + int(shape.scalars) + (2 + int(shape.columns)) * capacity + tail
 
 
 def panel_capacity(features: int) -> int:

@@ -12,7 +12,7 @@ from . import batch as driver
 from .kernels import entry_points
 from .methods import Integrate, Method, MethodError, Newton
 from .problem import TIME, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
-from .quadrature import grid_capacity, rule
+from .quadrature import rule, table_size
 from .result import ConvergenceError, Result, Solution, Trajectory
 
 
@@ -79,10 +79,7 @@ def solve_points(
     n_points, levels = len(points), method.levels + 1
     nodes = [method.nodes * 2**k for k in range(levels + 1)]
     rules = [rule(n) for n in nodes]
-    shape = problem.table
-    capacities = [grid_capacity(n, shape.features) if shape.grid else 0 for n in nodes]
-    tails = [1 + 2 * int(r[2]) if shape.panels else 0 for r in rules]
-    table_sizes = [1 + shape.scalars + (2 + shape.columns) * c + t for c, t in zip(capacities, tails, strict=True)]
+    table_sizes = [table_size(problem.table, n) for n in nodes]
     packed = np.concatenate(rules)
     packed.setflags(write=False)
     x0 = problem.unknowns.broadcast("start") if start is None else np.asarray(start, dtype=float)

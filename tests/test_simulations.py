@@ -8,7 +8,7 @@ import pytest
 
 from replica.activations import make_activation
 from replica.models import RidgeRegression, simulations
-from replica.models.training import Labels, ridge
+from replica.models.training import Labels, gaussian_rule, ridge
 from replica.validation import DisagreementError, compare, simulate_points
 
 
@@ -71,7 +71,7 @@ def test_ridge_is_the_minimum_for_more_and_for_fewer_samples_than_weights():
 
 
 def test_gaussian_rule_is_exact_for_moments_and_kinks():
-    z, weights = simulations._gaussian_rule()
+    z, weights = gaussian_rule()
     for f, exact in (
         (z**2, 1),
         (z**8, 105),

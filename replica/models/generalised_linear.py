@@ -9,27 +9,16 @@ import sympy as sp
 
 from ..averages import GaussianAverage, gaussian
 from ..free_entropy import FreeEntropy
-from ..model import (
-    ChoiceOption,
-    Conjugate,
-    FunctionOption,
-    LossOption,
-    Model,
-    Observable,
-    OptionError,
-    OrderParameter,
-    Parameter,
-)  # fmt: skip
-from ..output import OutputChannel, channel
-from ..relaxation import finite_part, penalty
-from .training import train_generalised_linear
+from ..model import ChoiceOption, Conjugate, FunctionOption, LossOption, OrderParameter, Parameter
+from ..output import channel
+from .supervised import SIGN, Supervised
+from .training import Labels, train_generalised_linear
 
 half = sp.Rational(1, 2)
 s, h, xi = gaussian("s h xi")
-SIGN = {"labels": "sign"}
 
 
-class GeneralisedLinear(Model):
+class GeneralisedLinear(Supervised):
     """Penalised regression or classification on labels of a single-index teacher, at n, d -> infinity with n/d = alpha.
 
     Inputs x ~ N(0, 1/d), teacher field ``t = <w*, x>`` with ``|w*|^2 = rho d``; labels ``target(t) + sqrt(noise) xi``, or with
@@ -61,76 +50,31 @@ class GeneralisedLinear(Model):
     V_hat = Conjugate(q, half)
     m_hat = Conjugate(m, -1)
 
-    test_error = Observable("mean squared test error, label noise included", lower=0, latex=r"\epsilon_{\rm test}")
-    train_error = Observable("mean squared training residual", lower=0, latex=r"\epsilon_{\rm train}")
-    train_loss = Observable("mean training loss", latex=r"\ell_{\rm train}")
-    zero_one = Observable("probability of a wrong sign on a new input", lower=0, latex=r"\epsilon_{01}", only=SIGN)
-    train_zero_one = Observable("fraction of wrong signs in training", lower=0, latex=r"\epsilon_{01,\rm train}", only=SIGN)
-    margin = Observable("mean of label times prediction in training", latex=r"\langle y f \rangle", only=SIGN)
+    def weights_per_dimension(self) -> Any:
+        return sp.S.One
 
-    def output_channel(self) -> OutputChannel | None:
-        """None for the square loss of real labels, whose averages are closed."""
-        loss, sign = self.choices["loss"], self.choices["labels"] == "sign"
-        if loss.quadratic and not sign:
-            return None
-        try:
-            return OutputChannel(loss, self.choices["target"], sign)
-        except ValueError as error:
-            raise OptionError(f"{self.name}: {error}") from None
+    def closed_fields(self) -> tuple[Any, Any, Any]:
+        return self.target(s) + sp.sqrt(self.noise) * xi, h, self.V
 
-    def _closed(self, f: Any) -> Any:
+    def closed_average(self, f: Any) -> Any:
         return GaussianAverage(f, (s, h, xi), [[self.rho, self.m, 0], [self.m, self.q, 0], [0, 0, 1]])
 
-    def _channel(self, moment: str) -> Any:
-        flip = self.flip if self.choices["labels"] == "sign" else sp.S.Zero
-        root = sp.sqrt(self.rho)
+    def channel_average(self, moment: str) -> Any:
+        flip, root = self.flip if self.sign else sp.S.Zero, sp.sqrt(self.rho)
         return channel(moment)(sp.S.Zero, sp.S.Zero, root, self.m / root, self.q, self.V, self.noise, flip)
 
     def free_entropy(self) -> FreeEntropy:
-        if self.output_channel() is None:
-            envelope = self._closed(self.loss.moreau(self._label(), h, self.V, self._unit()))
-        else:
-            envelope = self._channel("envelope")
         return FreeEntropy(
             self.couplings,
-            potential_hat=half * (self.rho * self.m_hat**2 + self.q_hat) / (self._penalty() + self.V_hat),
-            potential=-self.alpha * envelope,
+            potential_hat=half * (self.rho * self.m_hat**2 + self.q_hat) / (self.penalty + self.V_hat),
+            potential=-self.alpha * self.envelope(),
         )
-
-    def _unit(self) -> Any:
-        return finite_part(self.reg, self.alpha, 1)
-
-    def _penalty(self) -> Any:
-        return self.reg if self.output_channel() is not None else penalty(self.reg, self.alpha, 1)
-
-    def _label(self) -> Any:
-        return self.target(s) + sp.sqrt(self.noise) * xi
-
-    def observables(self) -> Mapping[Any, Any]:
-        if self.output_channel() is None:
-            y = self._label()
-            residual = self._closed((y - self.loss.prox(y, h, self.V, self._unit())) ** 2)
-            return {
-                self.test_error: self._closed((y - h) ** 2),
-                self.train_error: residual,
-                self.train_loss: residual / 2,
-            }
-        found = {
-            self.test_error: self._channel("square"),
-            self.train_error: self._channel("residual"),
-            self.train_loss: self._channel("fit"),
-        }
-        if self.choices["labels"] == "sign":
-            found[self.zero_one] = self._channel("wrong")
-            found[self.train_zero_one] = self._channel("wrong_fit")
-            found[self.margin] = self._channel("margin")
-        return found
 
     def constraints(self) -> Mapping[str, Any]:
         return {"m^2 <= rho q": self.rho * self.q - self.m**2}
 
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """Train on ``alpha * size`` samples in dimension `size`, to machine precision; one draw."""
-        return train_generalised_linear(
-            self.choices["loss"], self.choices["target"], self.choices["labels"] == "sign", **parameters, size=size, rng=rng
-        )
+        given = dict(parameters)
+        labels = Labels(self.choices["target"], self.sign, given.pop("noise"), given.pop("flip", 0.0))
+        return train_generalised_linear(self.choices["loss"], labels, **given, size=size, rng=rng)

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermevander
-from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 
 from ..losses import Loss, make_loss
-from .training import Labels, fit, trained
+from .training import Labels, fit, gaussian_rule, trained
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -192,7 +191,7 @@ def _population_gradient(sigma: Function, dsigma: Function, target: Function, ro
 
         w sum_k E[e He_k] E[a sigma' He_k] t^k/k!  +  (w* - t w) sum_k E[e He_(k+1)] E[sigma' He_k] t^k/k! .
     """
-    z, weights = _gaussian_rule()
+    z, weights = gaussian_rule()
     hermite = hermevander(z, HERMITE_ORDER + 1).T * weights
     derivative = dsigma(z)
     error = hermite @ (target(z) - weights @ sigma(z))
@@ -252,15 +251,6 @@ def _unit_rows(count: int, size: int, rng: np.random.Generator) -> Array:
     rows: Array = rng.standard_normal((count, size))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
-
-
-def _gaussian_rule() -> tuple[Array, Array]:
-    """Nodes and weights for E[f(z)], z ~ N(0, 1), f smooth but for kinks or jumps at multiples of 0.1."""
-    nodes, weights = leggauss(8)
-    centres = np.arange(-99, 100, 2) / 10
-    z = (centres[:, None] + 0.1 * nodes).ravel()
-    gaussian = np.tile(0.1 * weights, len(centres)) * np.exp(-(z**2) / 2)
-    return z, gaussian / gaussian.sum()
 
 
 def _count(ratio: float, size: int) -> int:

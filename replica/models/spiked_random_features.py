@@ -16,17 +16,14 @@ from ..model import (
     Definition,
     FunctionOption,
     LossOption,
-    Model,
-    Observable,
-    OptionError,
     OrderParameter,
     Parameter,
     opaque,
 )  # fmt: skip
-from ..output import OutputChannel, channel
-from ..relaxation import finite_part, penalty
+from ..output import channel
 from ..spectral import SpectralAverage
 from .simulations import train_two_layer
+from .supervised import SIGN, Supervised
 from .training import Labels
 
 half = sp.Rational(1, 2)
@@ -34,10 +31,9 @@ kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
 x = sp.Symbol("x", positive=True)
 #: Order parameters scale with the square of the activation, which can be anything: convergence is judged relatively.
 TINY = 1e-30
-SIGN = {"labels": "sign"}
 
 
-class SpikedRandomFeatures(Model):
+class SpikedRandomFeatures(Supervised):
     """Spiked random features after one giant gradient step, readout trained with any convex loss (uniform at first).
 
     Asymptotics n, p, n0, d -> infinity at fixed n/d = alpha, p/d = beta, n0/d = alpha0.  Labels
@@ -131,29 +127,14 @@ class SpikedRandomFeatures(Model):
 
     chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", latex=r"\chi")
 
-    test_error = Observable("mean squared test error, label noise included", lower=0, latex=r"\epsilon_{\rm test}")
-    train_error = Observable("mean squared training residual", lower=0, latex=r"\epsilon_{\rm train}")
-
-    train_loss = Observable("mean training loss", latex=r"\ell_{\rm train}")
-    zero_one = Observable("probability of a wrong sign on a new input", lower=0, latex=r"\epsilon_{01}", only=SIGN)
-    train_zero_one = Observable("fraction of wrong signs in training", lower=0, latex=r"\epsilon_{01,\rm train}", only=SIGN)
-    margin = Observable("mean of label times prediction in training", latex=r"\langle y f \rangle", only=SIGN)
-
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.sign, self.finite = self.choices["labels"] == "sign", self.choices["mean_mode"] == "finite"
+        self.finite = self.choices["mean_mode"] == "finite"
         if self.sign:
             self.choices["label"] = self.choices["target"].signed()
 
-    def output_channel(self) -> OutputChannel | None:
-        """None for the square loss of real labels, whose averages are closed."""
-        loss = self.choices["loss"]
-        if loss.quadratic and not self.sign:
-            return None
-        try:
-            return OutputChannel(loss, self.choices["target"], self.sign)
-        except ValueError as error:
-            raise OptionError(f"{self.name}: {error}") from None
+    def weights_per_dimension(self) -> Any:
+        return self.beta
 
     def _mean_label(self, t: Any) -> Any:
         """Mean label given the teacher field."""
@@ -217,74 +198,41 @@ class SpikedRandomFeatures(Model):
             / self.c**2,
         }
 
-    def _channel(self, f: Any) -> Any:
-        """E over kappa, the orthogonal teacher field zeta, the predictor fluctuation omega and the label noise."""
+    def _given_kappa(self) -> tuple[Any, Any, Any, Any]:
+        """Mean prediction, its covariance with the orthogonal teacher field zeta, its variance, and the response."""
         mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
-        covariance = mu1 * self.psi
-        variance = mu1**2 * self.q1 + mu2sq * self.q2
+        mean = self.mu0(kappa) * self.m + self.chi(kappa) * self.theta
+        return mean, mu1 * self.psi, mu1**2 * self.q1 + mu2sq * self.q2, mu1**2 * self.V1 + mu2sq * self.V2
+
+    def closed_fields(self) -> tuple[Any, Any, Any]:
+        mean, _, _, response = self._given_kappa()
+        label = self.target(self.gamma * kappa + self.rho * zeta) + sp.sqrt(self.noise) * xi
+        return label, mean + omega, response
+
+    def closed_average(self, f: Any) -> Any:
+        """E over kappa, the orthogonal teacher field zeta, the predictor fluctuation omega and the label noise."""
+        _, covariance, variance, _ = self._given_kappa()
         inner = GaussianAverage(f, (zeta, omega, xi), [[1, covariance, 0], [covariance, variance, 0], [0, 0, 1]])
         return GaussianAverage(inner, kappa)
 
-    def _over(self, moment: str) -> Any:
-        """The average of a moment of the output channel over kappa."""
-        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
-        _, prediction, response = self._fields()
-        node = channel(moment)(
-            prediction - omega, self.gamma * kappa, self.rho, mu1 * self.psi, mu1**2 * self.q1 + mu2sq * self.q2, response,
-            self.noise, self.flip if self.sign else sp.S.Zero,
-        )  # fmt: skip
-        return GaussianAverage(node, kappa)
-
-    def _unit(self) -> Any:
-        return finite_part(self.reg, self.alpha, self.beta)
-
-    def _penalty(self) -> Any:
-        return self.reg if self.output_channel() is not None else penalty(self.reg, self.alpha, self.beta)
-
-    def _fields(self) -> tuple[Any, Any, Any]:
-        """Label, prediction and response, given kappa, zeta, omega and xi."""
-        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
-        label = self.target(self.gamma * kappa + self.rho * zeta) + sp.sqrt(self.noise) * xi
-        prediction = self.mu0(kappa) * self.m + self.chi(kappa) * self.theta + omega
-        return label, prediction, mu1**2 * self.V1 + mu2sq * self.V2
+    def channel_average(self, moment: str) -> Any:
+        mean, covariance, variance, response = self._given_kappa()
+        flip = self.flip if self.sign else sp.S.Zero
+        labels = (self.gamma * kappa, self.rho)
+        return GaussianAverage(channel(moment)(mean, *labels, covariance, variance, response, self.noise, flip), kappa)
 
     def free_entropy(self) -> FreeEntropy:
-        if self.output_channel() is None:
-            label, prediction, response = self._fields()
-            envelope = self._channel(self.loss.moreau(label, prediction, response, self._unit()))
-        else:
-            envelope = self._over("envelope")
         off_spike = self.c * x * (self.q1_hat + self.beta * self.psi_hat**2)
         on_spike = self.q2_hat + self.beta * self.c_spike * self.theta_hat**2
         if self.finite:
             on_spike += self.width * self.m_hat**2
-        resolvent = self._penalty() + self.V2_hat + self.c * self.V1_hat * x
+        resolvent = self.penalty + self.V2_hat + self.c * self.V1_hat * x
         return FreeEntropy(
             self.couplings,
             potential_hat=half * SpectralAverage((off_spike + on_spike) / resolvent, x, self.beta),
-            potential=-self.alpha / self.beta * envelope,
+            potential=-self.alpha / self.beta * self.envelope(),
             free=self.free,
         )
-
-    def observables(self) -> Mapping[Any, Any]:
-        if self.output_channel() is not None:
-            found = {
-                self.test_error: self._over("square"),
-                self.train_error: self._over("residual"),
-                self.train_loss: self._over("fit"),
-            }
-            if self.sign:
-                found[self.zero_one] = self._over("wrong")
-                found[self.train_zero_one] = self._over("wrong_fit")
-                found[self.margin] = self._over("margin")
-            return found
-        label, prediction, response = self._fields()
-        residual = self._channel((label - self.loss.prox(label, prediction, response, self._unit())) ** 2)
-        return {
-            self.test_error: self._channel((label - prediction) ** 2),
-            self.train_error: residual,
-            self.train_loss: residual / 2,
-        }
 
     def constraints(self) -> Mapping[str, Any]:
         return {

@@ -15,7 +15,7 @@ from replica.models import GeneralisedLinear
 from replica.models.training import fit
 from solvers import Newton, ParameterError, Result, solve, solve_points
 from solvers.kernels import entry_points
-from solvers.quadrature import rule
+from solvers.quadrature import rule, table_size
 
 REAL = ["square", "huber", "huber(0.3)", "absolute", "quantile(0.3)", "sqrt(1 + (y-z)**2)"]
 SIGN = ["square", "logistic", "hinge", "squared_hinge", "exp(-y*z)"]
@@ -59,8 +59,7 @@ def test_the_gradient_of_the_free_entropy_vanishes(problems, case):
     for point in ({"alpha": 1.7, "reg": 0.3, "noise": 0.4}, {"alpha": 0.6, "reg": 0.05, "noise": 0.2, "rho": 1.5}):
         s = solve(problem, method=Newton(rtol=1e-12), throw=True, **point)
         entries, p, r = entry_points(problem), problem.point(point), rule(s.nodes)
-        capacity = 1 + problem.table.scalars + (1 + 2 * int(r[2]) if problem.table.panels else 0)
-        table, out = np.zeros(capacity), np.empty(1)
+        table, out = np.zeros(table_size(problem.table, s.nodes)), np.empty(1)
         entries["tabulate"](p, r, table)
         x = np.array([float(s[n]) for n in (*problem.unknowns.names, *problem.outputs.names[:3])])
 

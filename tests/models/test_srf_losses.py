@@ -8,7 +8,7 @@ import pytest
 from replica.models import SpikedRandomFeatures
 from solvers import Newton, solve
 from solvers.kernels import entry_points
-from solvers.quadrature import grid_capacity, rule
+from solvers.quadrature import rule, table_size
 
 POINT = {"alpha": 1.5, "beta": 1.2, "alpha0": 4.0, "eta": 1.0, "reg": 0.2, "noise": 0.2}
 CASES = [{"loss": "huber(0.5)", "target": "identity"}, {"loss": "hinge", "labels": "sign", "target": "identity"}]
@@ -23,9 +23,7 @@ def case(request):
 def test_the_gradient_of_the_free_entropy_vanishes(case):
     problem, s = case
     entries, p, packed = entry_points(problem), problem.point(POINT), rule(s.nodes)
-    shape = problem.table
-    capacity = grid_capacity(s.nodes, shape.features)
-    table = np.zeros(1 + shape.scalars + (2 + shape.columns) * capacity + 1 + 2 * int(packed[2]))
+    table = np.zeros(table_size(problem.table, s.nodes))
     entries["tabulate"](p, packed, table)
     names = [*problem.unknowns.names, *(n for n in problem.outputs.names if n.endswith("_hat"))]
     x, out = np.array([float(s[n]) for n in names]), np.empty(1)
