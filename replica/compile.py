@@ -91,7 +91,7 @@ class Compiler:
 
     def _provenance(self) -> dict[str, str]:
         names = self.model.latex_names()
-        derived = {**self.saddle.hats, **self.saddle.overlaps}
+        derived = {**self.saddle.written, **self.saddle.overlaps}
         lines = [f"{names[s]} = {sp.latex(e, symbol_names=names)}" for s, e in derived.items()]
         lines += [f"0 = {sp.latex(e, symbol_names=names)}" for e in self.saddle.stationarity.values()]
         return {
@@ -106,8 +106,10 @@ class Compiler:
         for x in self.model.active(OrderParameter).values():
             if x.exceeds is not None:
                 root, divisor = x.exceeds
-                above, below = (self.unknowns.index(s) for s in (self.model.symbol(x), getattr(self.model, root)))
-                yield above, below, -1 if divisor is None else parameters.index(divisor)
+                above, below = self.model.symbol(x), getattr(self.model, root)
+                pairs = [(above, below)] if not self.model.shape(x) else [(above[i, i], b) for i, b in enumerate(below)]
+                for a, b in pairs:
+                    yield self.unknowns.index(a), self.unknowns.index(b), -1 if divisor is None else parameters.index(divisor)
 
     def _constraints(self) -> dict[str, Any]:
         bounds = {
@@ -445,9 +447,9 @@ def quantity(model: Model, d: Declaration) -> Quantity:
         lower_open=d.lower_open,
         infinite=getattr(d, "infinite", False),
         whole=getattr(d, "whole", False),
-        dims=d.dims(),
+        dims=tuple(name for name, _ in model.index(d)),
         shape=model.shape(d),
-        symmetric=getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
+        symmetric=bool(model.shape(d)) and getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
         default=getattr(d, "default", None),
         start=getattr(d, "start", 0.0),
         floor=getattr(d, "floor", 1e-3),

@@ -1,10 +1,13 @@
 """The free entropy: single source of truth of a model.
 
-    Phi(x, xh) = sum_k c_k x_k xh_k + potential_hat(xh) + potential(x)
+    Phi(x, xh) = sum_k c_k x_k xh_k + potential_hat(xh) + potential(x) + mixed(x, xh)
 
-Its stationarity conditions *are* the saddle-point equations: ``xh = -(d potential / dx) / c`` and
-``x = -(d potential_hat / dxh) / c``, plus ``d potential / dm = 0`` for free order parameters (those without a conjugate:
-their cost vanishes in the limit).  Explicit by bookkeeping; nothing is handed to a symbolic `solve`.
+Its stationarity conditions *are* the saddle-point equations: ``xh = -(d (potential + mixed) / dx) / c`` and
+``x = -(d (potential_hat + mixed) / dxh) / c``, plus ``d potential / dm = 0`` for free order parameters (those without a
+conjugate: their cost vanishes in the limit).  Explicit by bookkeeping; nothing is handed to a symbolic `solve`.
+
+A mixed term is what a layer in between contributes, such as a random projection: it sees the order parameters of one side
+and the conjugates of the other.  Conjugates may then contain other conjugates, as long as no circle closes.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ class SaddlePoint:
     ----------
     hats : dict
         Conjugate symbol -> expression in the order parameters.
+    written : dict
+        The same as derived: conjugates that come with a mixed term may contain others.
     overlaps : dict
         Order parameter symbol -> expression in the conjugates.
     stationarity : dict
@@ -38,6 +43,7 @@ class SaddlePoint:
     """
 
     hats: Mapping[Any, Any]
+    written: Mapping[Any, Any]
     overlaps: Mapping[Any, Any]
     stationarity: Mapping[Any, Any]
 
@@ -54,20 +60,27 @@ class FreeEntropy:
         The data side; averages over data live here.
     free : sequence of symbols
         Order parameters without conjugate.
+    mixed : expression in both, optional
+        Layers between the two sides.
 
     Raises
     ------
     ModelError
-        If a potential mixes the two sets, or an order parameter is coupled twice.
+        If a potential mixes the two sets, an order parameter is coupled twice, or conjugates depend on each other in a circle.
     """
 
     def __init__(
-        self, couplings: Sequence[tuple[Any, Any, Any]], potential_hat: Any, potential: Any, free: Sequence[Any] = ()
+        self,
+        couplings: Sequence[tuple[Any, Any, Any]],
+        potential_hat: Any,
+        potential: Any,
+        free: Sequence[Any] = (),
+        mixed: Any = 0,
     ) -> None:
         self.couplings = tuple(couplings)
         self.free = tuple(free)
         # Integrating out polynomial variables first means no derivative ever falls on a discontinuous teacher.
-        self.potential_hat, self.potential = marginalise(potential_hat), marginalise(potential)
+        self.potential_hat, self.potential, self.mixed = (marginalise(e) for e in (potential_hat, potential, mixed))
         overlaps, hats = [x for x, _, _ in self.couplings], [h for _, h, _ in self.couplings]
         for group in (overlaps + list(self.free), hats):
             twice = {str(s) for s in group if group.count(s) > 1}
@@ -77,22 +90,39 @@ class FreeEntropy:
             ("potential (order parameters)", self.potential, set(hats)),
             ("potential_hat (conjugates)", self.potential_hat, set(overlaps) | set(self.free)),
         ):
-            mixed = expression.free_symbols & strangers
-            if mixed:
+            foreign = expression.free_symbols & strangers
+            if foreign:
                 raise ModelError(
-                    f"{side} contains {', '.join(sorted(map(str, mixed)))}, which belong to the other side"
+                    f"{side} contains {', '.join(sorted(map(str, foreign)))}, which belong to the other side"
                 )
+        loose = self.mixed.free_symbols & set(self.free)
+        if loose:
+            raise ModelError(f"the mixed term contains {', '.join(sorted(map(str, loose)))}, which have no conjugate")
 
     @property
     def expression(self) -> Any:
         """Phi itself."""
-        return sp.Add(*[c * x * h for x, h, c in self.couplings]) + self.potential_hat + self.potential
+        return sp.Add(*[c * x * h for x, h, c in self.couplings]) + self.potential_hat + self.potential + self.mixed
 
     @cached_property
     def saddle_point(self) -> SaddlePoint:
         """The stationarity conditions, by differentiation."""
+        written = {h: -(sp.diff(self.potential, x) + sp.diff(self.mixed, x)) / c for x, h, c in self.couplings}
         return SaddlePoint(
-            hats={h: -sp.diff(self.potential, x) / c for x, h, c in self.couplings},
-            overlaps={x: -sp.diff(self.potential_hat, h) / c for x, h, c in self.couplings},
+            hats=self._eliminate(written),
+            written=written,
+            overlaps={x: -(sp.diff(self.potential_hat, h) + sp.diff(self.mixed, h)) / c for x, h, c in self.couplings},
             stationarity={m: sp.diff(self.potential, m) for m in self.free},
         )
+
+    @staticmethod
+    def _eliminate(written: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Conjugates in terms of order parameters alone."""
+        done: dict[Any, Any] = {}
+        while len(done) < len(written):
+            ready = [h for h, e in written.items() if h not in done and e.free_symbols & set(written) <= set(done)]
+            if not ready:
+                left = ", ".join(str(h) for h in written if h not in done)
+                raise ModelError(f"the mixed term makes conjugates depend on each other in a circle: {left}")
+            done |= {h: written[h].xreplace(done) for h in ready}
+        return {h: done[h] for h in written}

@@ -10,6 +10,7 @@ Hoisting and fusing happen in `printing`, where loops are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy as sp
@@ -52,7 +53,7 @@ class Table:
         self.columns: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
         self.parameters = set(model.active(Parameter))
-        for key, expression in model.definitions().items():
+        for key, expression in entries(model.definitions()):
             if key.is_Symbol:
                 self.scalars[key.name] = standardise(expression)
             else:
@@ -61,7 +62,11 @@ class Table:
         self._check(model)
 
     def _check(self, model: Model) -> None:
-        declared = {name: bool(d.of) for name, d in model.active(Definition).items()}
+        declared = {
+            f"{name}_{i}" if model.shape(d) else name: bool(d.of)
+            for name, d in model.active(Definition).items()
+            for i in range((*model.shape(d), 1)[0])
+        }
         given = dict.fromkeys(self.scalars, False) | dict.fromkeys(self.columns, True)
         for name in declared.keys() ^ given.keys():
             raise LoweringError(f"{model.name}: definition {name} is declared or defined, but not both")
@@ -104,6 +109,15 @@ class Table:
             self.columns[name] = node
             self._known[node] = definition_function(name, name)(variable(0))
         return self._known[node]
+
+
+def entries(definitions: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
+    """Definitions entry by entry: vectors taken apart."""
+    for key, expression in definitions.items():
+        if isinstance(key, sp.MatrixBase):
+            yield from zip(key, expression, strict=True)
+        else:
+            yield key, expression
 
 
 def substitute_formulas(model: Model, expression: Any) -> Any:

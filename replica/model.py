@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from copy import copy
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ class Declaration:
     lower, upper : float
         Allowed range, dimensionless; `lower_open` excludes the lower end.
     only : mapping, optional
-        Options with which it exists, as text by name.
+        Options with which it exists: their text, or a tuple of texts, by name.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Declaration:
         lower: float = -math.inf,
         upper: float = math.inf,
         lower_open: bool = False,
-        only: Mapping[str, str] | None = None,
+        only: Mapping[str, str | tuple[str, ...]] | None = None,
     ) -> None:
         self.only = only or {}
         self.long_name, self._latex = long_name, latex
@@ -71,7 +72,10 @@ class Declaration:
 
 
 class Parameter(Declaration):
-    """A number given at run time.  `infinite` allows inf; `default` makes it optional; `whole`: no fractions."""
+    """A number given at run time.  `infinite` allows inf; `default` makes it optional; `whole`: no fractions.
+
+    With an `index` it is a vector, given as one number ``name_0``, ``name_1``... per entry.
+    """
 
     def __init__(
         self,
@@ -80,10 +84,24 @@ class Parameter(Declaration):
         infinite: bool = False,
         default: float | None = None,
         whole: bool = False,
+        index: tuple[str, ...] = (),
         **kw: Any,
     ) -> None:
         super().__init__(long_name, **kw)
-        self.infinite, self.default, self.whole = infinite, default, whole
+        self.infinite, self.default, self.whole, self.index = infinite, default, whole, index
+
+    def dims(self) -> tuple[str, ...]:
+        return self.index
+
+    def entries(self, count: int) -> list[Parameter]:
+        """One scalar parameter per entry of a vector."""
+        out = []
+        for i in range(count):
+            entry = copy(self)
+            entry.name, entry.index = f"{self.name}_{i}", ()
+            entry.long_name, entry._latex = f"{self.long_name}, number {i}", rf"{{{self.latex}}}_{{{i}}}"
+            out.append(entry)
+        return out
 
 
 class OrderParameter(Declaration):
@@ -92,7 +110,7 @@ class OrderParameter(Declaration):
     Parameters
     ----------
     start : float
-        Where a cold start begins.
+        Where a cold start begins; of symmetric matrices only the diagonal begins there, and only the diagonal has bounds.
     floor : float
         Size below which convergence is judged absolutely.  The default suits overlaps, whose equations cancel; lower it
         for a quantity computed without cancellation that may be small in honest units, such as a response.
@@ -150,7 +168,7 @@ class Conjugate(Declaration):
 class Definition(Declaration):
     """A named quantity made of parameters only, or of parameters and one Gaussian variable (`of`).
 
-    Used as ``self.c`` or, with a variable, ``self.mu0(kappa)``; `index` makes it a vector or matrix.
+    Used as ``self.c`` or, with a variable, ``self.mu0(kappa)``; `index` makes it a vector or matrix of such.
     """
 
     def __init__(self, long_name: str, *, of: str = "", index: tuple[str, ...] = (), **kw: Any) -> None:
@@ -318,19 +336,22 @@ class Model:
     def active(self, kind: type) -> dict[str, Any]:
         """Declarations of one kind that exist with the chosen options."""
         chosen = {name: getattr(value, "name", str(value)) for name, value in self.choices.items()}
-        return {
-            name: d
-            for name, d in self.declared(kind).items()
-            if all(chosen.get(option) == value for option, value in getattr(d, "only", {}).items())
-        }
+        out: dict[str, Any] = {}
+        for name, d in self.declared(kind).items():
+            wanted = getattr(d, "only", {}).items()
+            if not all(chosen.get(o) in (texts if isinstance(texts, tuple) else (texts,)) for o, texts in wanted):
+                continue
+            entries = d.entries(self.shape(d)[0]) if isinstance(d, Parameter) and self.shape(d) else [d]
+            out |= {e.name: e for e in entries} if entries != [d] else {name: d}
+        return out
 
     @property
     def options(self) -> dict[str, str]:
         """Options as the text that sets them."""
         return {name: getattr(self.choices[name], "name", str(self.choices[name])) for name in self.declared(Option)}
 
-    def sizes(self) -> dict[str, int]:
-        """Sizes of the index dimensions, by name."""
+    def sizes(self) -> dict[str, int | None]:
+        """Sizes of the index dimensions, by name; None if with the chosen options there is no such index."""
         return {}
 
     def definitions(self) -> Mapping[Any, Any]:
@@ -363,19 +384,28 @@ class Model:
 
         return compile_model(self)
 
-    def shape(self, declaration: Declaration) -> tuple[int, ...]:
-        """Shape of an indexed declaration."""
+    def index(self, declaration: Declaration) -> list[tuple[str, int]]:
+        """Index dimensions that a declaration has with the chosen options, and their sizes."""
         sizes = self.sizes()
         for d in declaration.dims():
             if d not in sizes:
                 raise ModelError(f"{self.name}: {declaration.name} is indexed by {d}, but sizes() knows {list(sizes)}")
-        return tuple(sizes[d] for d in declaration.dims())
+        return [(d, n) for d in declaration.dims() if (n := sizes[d]) is not None]
+
+    def shape(self, declaration: Declaration) -> tuple[int, ...]:
+        """Shape of an indexed declaration."""
+        return tuple(size for _, size in self.index(declaration))
 
     def symbol(self, declaration: Declaration) -> Any:
         """The symbol, matrix of symbols or function a declaration stands for."""
-        if isinstance(declaration, Definition) and declaration.of:
-            return definition_function(declaration.name, declaration.latex)
         shape = self.shape(declaration)
+        if isinstance(declaration, Definition) and declaration.of:
+            if not shape:
+                return definition_function(declaration.name, declaration.latex)
+            functions = [
+                definition_function(f"{declaration.name}_{i}", rf"{{{declaration.latex}}}_{{{i}}}") for i in range(shape[0])
+            ]
+            return lambda z: sp.ImmutableMatrix([f(z) for f in functions])
         if not shape:
             # A "real" symbol is finite to sympy, which then decides alpha0 == oo on its own.
             kind = "extended_real" if getattr(declaration, "infinite", False) else "real"
@@ -408,8 +438,8 @@ class Model:
         out = []
         for conjugate in self.active(Conjugate).values():
             for x, h in zip(self.components(conjugate.of), self.components(conjugate), strict=True):
-                i_and_j = str(x).rsplit("_", 2)[1:]
-                off_diagonal = conjugate.of.symmetric and i_and_j[0] != i_and_j[1]
+                i_and_j = str(x).removeprefix(conjugate.of.name).split("_")[1:]
+                off_diagonal = conjugate.of.symmetric and len(set(i_and_j)) == 2
                 out.append((x, h, conjugate.coupling * (2 if off_diagonal else 1)))
         coupled = [c.of.name for c in self.active(Conjugate).values()]
         optional = [c.of.name for c in self.declared(Conjugate).values() if c.only]

@@ -12,6 +12,7 @@ import sympy as sp
 
 from .activations import NAMED
 from .dynamics import DynamicModel, State
+from .lowering import entries
 from .model import (
     ChoiceOption,
     FunctionOption,
@@ -111,12 +112,12 @@ class _Page:
             yield self.row(x.name, f"{x.long_name}, in {_range(x)}{free}")
         if model.definitions():
             yield from self.heading("Definitions (parameters only, tabulated once per parameter set)", 2)
-            for symbol, e in model.definitions().items():
+            for symbol, e in entries(model.definitions()):
                 yield from self.equation(symbol, e)
         yield from self.heading("Free entropy", 2)
         yield from self.equation(sp.Symbol(r"Phi", real=True), free_entropy.expression)
         yield from self.heading("Saddle point (derived: the stationarity conditions of the free entropy)", 2)
-        for symbol, e in [*saddle.hats.items(), *saddle.overlaps.items()]:
+        for symbol, e in [*saddle.written.items(), *saddle.overlaps.items()]:
             yield from self.equation(symbol, e)
         for m, e in saddle.stationarity.items():
             yield from self.equation(sp.S.Zero, e, note=f"fixes {m}")

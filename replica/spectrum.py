@@ -173,7 +173,10 @@ def spectrum(
     """
     if not isinstance(points, int) or points < 20:
         raise ParameterError(f"spectrum: points = {points!r} is not a whole number of at least 20")
-    r = _Resolvent(model or SpikedRandomFeatures(), parameters, nodes)
+    model = model or SpikedRandomFeatures()
+    if model.choices["groups"] > 1:
+        raise ParameterError(f"spectrum: groups = {model.choices['groups']}; it is known for one group of neurons")
+    r = _Resolvent(model, parameters, nodes)
     edges = _support(r)
     if not edges:
         raise ParameterError("spectrum: no bulk was found; all features but their mean vanish at these parameters")

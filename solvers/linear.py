@@ -27,7 +27,8 @@ def eliminate(n, a, b, pull, where, scale, out):
     -----
     Columns, then rows, are scaled to a largest entry of 1, so that unknowns and equations may have any units.  A pivot
     below ``8 n eps`` then counts as zero.  If the equation left over is violated, the unknown comes out as nan: there
-    is no solution to report.
+    is no solution to report.  Violated means by more than rounding of the right sides, or of the unknowns (``-pull``, in a
+    Newton step, whose right sides are all rounding at a solution).
     """
     if n == 1 and a[0, 0] != 0.0:
         b[0] /= a[0, 0]
@@ -62,7 +63,7 @@ def eliminate(n, a, b, pull, where, scale, out):
         pivot, row, column = 0.0, k, k
         for i in range(k, n):
             for j in range(k, n):
-                if abs(a[i, j]) > pivot:
+                if abs(a[i, j]) > pivot * (1.0 + 1e-9):  # of equals the first, whatever the rounding
                     pivot, row, column = abs(a[i, j]), i, j
                 elif np.isnan(a[i, j]):
                     for m in range(n):
@@ -86,6 +87,8 @@ def eliminate(n, a, b, pull, where, scale, out):
     size = 0.0
     for i in range(rank):
         size = max(size, abs(b[i]))
+    for j in range(n):
+        size = max(size, abs(pull[where[j]]) * scale[where[j]])
     for k in range(n - 1, -1, -1):
         if k >= rank:
             out[where[k]] = pull[where[k]] * scale[where[k]] if abs(b[k]) <= 1e-12 * size or b[k] == 0.0 else np.nan

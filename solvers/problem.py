@@ -128,8 +128,19 @@ class Layout:
         return out
 
     def broadcast(self, attribute: str) -> np.ndarray:
-        """One number per flat component, from an attribute of the quantities (``lower``, ``start``...)."""
-        return np.array([getattr(q, attribute) for q in self.quantities for _ in q.components], dtype=float)
+        """One number per flat component, from an attribute of the quantities (``lower``, ``start``...).
+
+        Off the diagonal of a symmetric matrix there are no bounds, and a cold start is 0.
+        """
+        beside = {"lower": -math.inf, "upper": math.inf, "start": 0.0}
+        return np.array(
+            [
+                beside[attribute] if q.symmetric and i[0] != i[1] and attribute in beside else getattr(q, attribute)
+                for q in self.quantities
+                for i in q.components
+            ],
+            dtype=float,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from replica.lowering import entries
 from replica.model import Model
 from solvers.kernels import entry_points
 from solvers.problem import FixedPointProblem
-from solvers.quadrature import grid_capacity, rule
+from solvers.quadrature import grid_capacity, rule, table_size
 
 
 @dataclass
@@ -19,15 +20,14 @@ class ByHand:
     problem: FixedPointProblem
     p: np.ndarray
     table: np.ndarray
+    nodes: int
 
     @classmethod
     def at(cls, problem: FixedPointProblem, nodes: int = 144, **parameters: float) -> ByHand:
         p = problem.point(parameters)
-        shape = problem.table
-        capacity = grid_capacity(nodes, shape.features) if shape.grid else 0
-        table = np.full(1 + shape.scalars + (2 + shape.columns) * capacity, np.nan)
+        table = np.full(table_size(problem.table, nodes), np.nan)
         entry_points(problem)["tabulate"](p, rule(nodes), table)
-        return cls(problem, p, table)
+        return cls(problem, p, table, nodes)
 
     def _call(self, name: str, x: np.ndarray, size: int) -> np.ndarray:
         out = np.full(size, np.nan)
@@ -57,9 +57,10 @@ class ByHand:
         """What `tabulate` stored: scalars and, over the grid ``z`` with weights ``w``, columns."""
         shape = self.problem.table
         n = int(self.table[0])
-        capacity = (self.table.size - 1 - shape.scalars) // (2 + shape.columns)
-        scalars = [s.name for s in model.definitions() if s.is_Symbol]
-        columns = ["z", "w", *[type(f).__name__ for f in model.definitions() if not f.is_Symbol]]
+        capacity = grid_capacity(self.nodes, shape.features)
+        names = [name for name, _ in entries(model.definitions())]
+        scalars = [s.name for s in names if s.is_Symbol]
+        columns = ["z", "w", *[type(f).__name__ for f in names if not f.is_Symbol]]
         found: dict[str, np.ndarray | float] = {name: float(self.table[1 + k]) for k, name in enumerate(scalars)}
         for k, name in enumerate(columns):
             start = 1 + shape.scalars + k * capacity

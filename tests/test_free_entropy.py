@@ -62,7 +62,7 @@ def test_the_gradient_of_the_free_entropy_is_couplings_times_the_violation_of_th
     phi = MODELS[name]().free_entropy()
     saddle = phi.saddle_point
     for x, h, c in phi.couplings:
-        assert sp.expand(sp.diff(phi.expression, x) - c * (h - saddle.hats[h])) == 0
+        assert sp.expand(sp.diff(phi.expression, x) - c * (h - saddle.written[h])) == 0
         assert sp.expand(sp.diff(phi.expression, h) - c * (x - saddle.overlaps[x])) == 0
     for free, expression in saddle.stationarity.items():
         assert sp.expand(sp.diff(phi.expression, free) - expression) == 0
@@ -81,6 +81,21 @@ def test_an_order_parameter_that_hides_in_a_covariance_counts_as_mixed():
     u = gaussian("u")
     with pytest.raises(ModelError, match="contains q_hat"):
         FreeEntropy(COUPLINGS, V_hat, GaussianAverage(sp.tanh(u), u, [[1 + q_hat**2]]) * q)
+
+
+def test_a_mixed_term_puts_conjugates_into_conjugates():
+    free = FreeEntropy([(q, V_hat, 1), (V, q_hat, 1)], q_hat**2 + V_hat, V**3, mixed=q * q_hat)
+    saddle = free.saddle_point
+    assert saddle.written == {V_hat: -q_hat, q_hat: -3 * V**2}
+    assert saddle.hats == {V_hat: 3 * V**2, q_hat: -3 * V**2}
+    assert saddle.overlaps == {q: -1, V: -2 * q_hat - q}
+
+
+def test_circles_and_free_parameters_in_mixed_terms_are_refused():
+    with pytest.raises(ModelError, match="in a circle: V_hat, q_hat"):
+        _ = FreeEntropy([(q, V_hat, 1), (V, q_hat, 1)], 0, 0, mixed=q * V * q_hat * V_hat).saddle_point
+    with pytest.raises(ModelError, match="contains m, which have no conjugate"):
+        FreeEntropy(COUPLINGS[:2], V_hat, q, free=[m], mixed=m * q_hat)
 
 
 def test_declaring_twice_is_refused_by_name():

@@ -191,7 +191,7 @@ class TwoLayerStudent(Student):
         self.o0 = _array(self.name, "o0", o0, np.zeros(k))
         _check_overlaps(self.name, "K0 and o0", np.block([[self.K0, self.o0[:, None]], [self.o0[None, :], np.ones((1, 1))]]))
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         return {"unit": self.hidden}
 
     def data(self) -> Mapping[str, np.ndarray]:
@@ -324,7 +324,7 @@ class OnlineStudent(DynamicModel):
     def options(self) -> dict[str, str]:
         return {"hidden": str(self.v0.size), "teacher": str(self.a.size)}
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         return {"unit": self.v0.size, "teacher": self.a.size}
 
     def _given(self) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ the label noise, errors are mean squared residuals without factors 1/2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermevander
@@ -46,13 +47,15 @@ def train_two_layer(
     size: int,
     rng: np.random.Generator,
     loss: Loss = SQUARE,
+    readouts: Sequence[float] = (1.0,),
+    shares: Sequence[float] = (1.0,),
 ) -> dict[str, float]:
     """Two-layer network after one giant gradient step, readout refitted with a convex loss.
 
     Inputs ``x ~ N(0, I_d)``, labels drawn given ``<w*, x>``, ``|w*| = 1``, ``p = beta d`` neurons
-    with rows on the unit sphere and readout ``1/sqrt(p)``.  The rows take one step
+    with rows on the unit sphere and readout ``u_i/sqrt(p)``.  The rows take one step
 
-        w_i <- w_i + eta (1/n0) sum_mu (y_mu - f(x_mu)) sigma'(<w_i, x_mu>) x_mu,   f(x) = (1/p) sum_i sigma(<w_i, x>),
+        w_i <- w_i + eta u_i (1/n0) sum_mu (y_mu - f(x_mu)) sigma'(<w_i, x_mu>) x_mu,   f(x) = (1/p) sum_i u_i sigma(<w_i, x>),
 
     and the readout w minimises ``sum_mu loss(y_mu, <w, sigma(W x_mu)>/sqrt(p)) + reg |w|^2/2`` on fresh
     samples.
@@ -75,6 +78,8 @@ def train_two_layer(
         Dimension d of the inputs.
     rng : numpy.random.Generator
     loss : Loss
+    readouts, shares : sequence of float, of equal length
+        Values that u_i takes, and their relative numbers of neurons.
 
     Returns
     -------
@@ -95,12 +100,13 @@ def train_two_layer(
     """
     teacher = _unit_rows(1, size, rng)[0]
     rows = _unit_rows(_count(beta, size), size, rng)
+    u = _by_group(readouts, shares, len(rows))
     if eta != 0 and alpha0 != 0:
         if math.isinf(alpha0):
-            rows += eta * _population_gradient(sigma, dsigma, labels.mean, rows, teacher)
+            gradient = _population_gradient(sigma, dsigma, labels.mean, rows, teacher, u.mean())
         else:
-            samples = _count(alpha0, size)
-            rows += eta * _batch_gradient(sigma, dsigma, labels, rows, teacher, samples, rng)
+            gradient = _batch_gradient(sigma, dsigma, labels, rows, teacher, u, _count(alpha0, size), rng)
+        rows += eta * u[:, None] * gradient
     _, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
     return errors
 
@@ -110,15 +116,16 @@ def train_spiked_features(
     labels: Labels,
     alpha: float,
     beta: float,
-    r: float,
-    c: float,
+    r: float | Sequence[float],
+    c: float | Sequence[float],
     gamma: float,
     reg: float,
     size: int,
     rng: np.random.Generator,
     loss: Loss = SQUARE,
-) -> dict[str, float]:
-    """Regression on spiked random features: rows ``sqrt(c) w0_i + r v``, ``<v, w*> = gamma``.
+    shares: Sequence[float] = (1.0,),
+) -> dict[str, Any]:
+    """Training on spiked random features: rows ``sqrt(c) w0_i + r v``, ``<v, w*> = gamma``.
 
     As `train_two_layer`, with the trained first layer replaced by independent unit vectors ``w0_i`` and a spike along
     the unit vector v.
@@ -131,8 +138,9 @@ def train_spiked_features(
     alpha, beta : float
         Samples and neurons per dimension, > 0.
     r, c, gamma : float
-        Strength of the spike, variance of the bulk (> 0) and overlap of the spike with the teacher, in [-1, 1].
-    reg, size, rng, loss
+        Strength of the spike, variance of the bulk (> 0) and overlap of the spike with the teacher, in [-1, 1]; r and c one
+        number, or one for every group of neurons.
+    reg, size, rng, loss, shares
         As in `train_two_layer`.
 
     Returns
@@ -140,7 +148,7 @@ def train_spiked_features(
     dict
         The observables and the order parameters of the readout w, with ``s = sqrt(c/p) sum_i w_i w0_i``
         and ``zhat`` the direction of ``w* - gamma v``: ``m = p^(-1/2) sum_i w_i``, ``theta = <s, v>``,
-        ``psi = <s, zhat>``, ``q1 = |s|^2 - <s, v>^2``, ``q2 = |w|^2/p``.
+        ``psi = <s, zhat>``, ``q1 = |s|^2 - <s, v>^2``, ``q2 = |w|^2/p``; arrays, if there are groups, whose sums run over theirs.
 
     Notes
     -----
@@ -151,18 +159,21 @@ def train_spiked_features(
     spike, zhat = np.linalg.qr(rng.standard_normal((size, 2)))[0].T
     teacher = gamma * spike + math.sqrt(1 - gamma**2) * zhat
     initial = _unit_rows(_count(beta, size), size, rng)
-    rows = math.sqrt(c) * initial + r * spike
+    group = np.arange(len(shares)) == _by_group(range(len(shares)), shares, len(initial))[:, None]
+    strength, root = (group @ np.broadcast_to(e, len(shares)) for e in (r, np.sqrt(c)))
+    rows = root[:, None] * initial + np.outer(strength, spike)
     readout, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
     p = len(readout)
-    s = math.sqrt(c / p) * (readout @ initial)
-    theta = float(s @ spike)
-    return errors | {
-        "m": float(readout.sum()) / math.sqrt(p),
+    s = (group.T * readout * root) @ initial / math.sqrt(p)
+    theta = s @ spike
+    order = {
+        "m": group.T @ readout / math.sqrt(p),
         "theta": theta,
-        "psi": float(s @ zhat),
-        "q1": float(s @ s) - theta**2,
-        "q2": float(readout @ readout) / p,
+        "psi": s @ zhat,
+        "q1": s @ s.T - np.outer(theta, theta),
+        "q2": group.T @ readout**2 / p,
     }
+    return errors | (order if len(shares) > 1 else {name: value.item() for name, value in order.items()})
 
 
 def _batch_gradient(
@@ -171,6 +182,7 @@ def _batch_gradient(
     labels: Labels,
     rows: Array,
     teacher: Array,
+    u: Array,
     samples: int,
     rng: np.random.Generator,
 ) -> Array:
@@ -178,15 +190,17 @@ def _batch_gradient(
     gradient = np.zeros_like(rows)
     for x in _batches(samples, rows.shape[1], rng):
         fields = x @ rows.T
-        error = labels.draw(x @ teacher, rng) - sigma(fields).mean(axis=1)
+        error = labels.draw(x @ teacher, rng) - sigma(fields) @ u / len(u)
         gradient += (error[:, None] * dsigma(fields)).T @ x
     return gradient / samples
 
 
-def _population_gradient(sigma: Function, dsigma: Function, target: Function, rows: Array, teacher: Array) -> Array:
-    """E[(target(g) - E sigma) sigma'(a) x] for every unit row w, with a = <w, x> and g = <w*, x>; shape (p, d).
+def _population_gradient(
+    sigma: Function, dsigma: Function, target: Function, rows: Array, teacher: Array, u_mean: float
+) -> Array:
+    """E[e(g) sigma'(a) x], e = target(g) - u_mean E sigma, for every unit row w, a = <w, x>, g = <w*, x>; shape (p, d).
 
-    The average lies in the plane of w and w*.  With t = <w, w*>, e(g) = target(g) - E sigma and He_k the Hermite
+    The average lies in the plane of w and w*.  With t = <w, w*> and He_k the Hermite
     polynomials, Stein's lemma and Mehler's formula give
 
         w sum_k E[e He_k] E[a sigma' He_k] t^k/k!  +  (w* - t w) sum_k E[e He_(k+1)] E[sigma' He_k] t^k/k! .
@@ -194,7 +208,7 @@ def _population_gradient(sigma: Function, dsigma: Function, target: Function, ro
     z, weights = gaussian_rule()
     hermite = hermevander(z, HERMITE_ORDER + 1).T * weights
     derivative = dsigma(z)
-    error = hermite @ (target(z) - weights @ sigma(z))
+    error = hermite @ (target(z) - u_mean * (weights @ sigma(z)))
     factorials = np.array([math.factorial(k) for k in range(HERMITE_ORDER + 1)], dtype=float)
     overlap = rows @ teacher
     powers = overlap[:, None] ** np.arange(HERMITE_ORDER + 1) / factorials
@@ -251,6 +265,12 @@ def _unit_rows(count: int, size: int, rng: np.random.Generator) -> Array:
     rows: Array = rng.standard_normal((count, size))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
+
+
+def _by_group(values: Sequence[float], shares: Sequence[float], count: int) -> Array:
+    """A value for each of `count` neurons, in numbers as near to the shares as whole numbers are."""
+    ends = np.rint(np.cumsum(shares) / np.sum(shares) * count).astype(int)
+    return np.repeat(np.asarray(values, dtype=float), np.diff(ends, prepend=0))
 
 
 def _count(ratio: float, size: int) -> int:

@@ -18,23 +18,36 @@ from ..model import (
     LossOption,
     OrderParameter,
     Parameter,
+    WholeOption,
     opaque,
 )  # fmt: skip
 from ..output import channel
-from ..spectral import SpectralAverage
+from ..projection import projection
 from .simulations import train_two_layer
 from .supervised import SIGN, Supervised
 from .training import Labels
 
 half = sp.Rational(1, 2)
 kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
-x = sp.Symbol("x", positive=True)
+#: Numbers of groups of neurons other than one.
+SEVERAL = ("2", "3")
+GROUP, PAIR = ("group",), ("group", "group_other")
 #: Order parameters scale with the square of the activation, which can be anything: convergence is judged relatively.
 TINY = 1e-30
 
 
+def entries(value: Any) -> list[Any]:
+    """Values by group, of what may be a scalar because there is one group."""
+    return list(value) if isinstance(value, sp.MatrixBase) else [value]
+
+
+def square(value: Any) -> Any:
+    """The same for pairs of groups, as a matrix."""
+    return sp.Matrix(value) if isinstance(value, sp.MatrixBase) else sp.Matrix([[value]])
+
+
 class SpikedRandomFeatures(Supervised):
-    """Spiked random features after one giant gradient step, readout trained with any convex loss (uniform at first).
+    """Spiked random features after one giant gradient step, readout trained with any convex loss.
 
     Asymptotics n, p, n0, d -> infinity at fixed n/d = alpha, p/d = beta, n0/d = alpha0.  Labels
     ``y = target(<w*, x>) + sqrt(noise) xi``, x ~ N(0, I); first-layer rows of unit norm, one gradient step of rate
@@ -42,6 +55,9 @@ class SpikedRandomFeatures(Supervised):
     samples, features normalised by sqrt(p).  With ``labels="sign"`` labels are the sign of all that, flipped with probability
     `flip`, in both stages.  Isotropic bulk with the variance c of docs/theory/srf.md section 2, which differs from the
     published one unless the activation is odd and noise = 0.  Replica symmetric, conditional Gaussian equivalence.
+
+    The readout during the step is 1, or, with ``groups=2`` or more, takes the values ``u_k`` in shares ``share_k`` of the neurons
+    (relative; they are normalised); then order parameters, and most definitions, carry an index of the group.
 
     At ``reg = 0`` below interpolation (square loss of real labels) it is the readout of least norm: responses are in units of
     1/reg, conjugates of reg (q1_hat, q2_hat of reg^2), the free entropy of reg.  ``mean_mode="finite"`` keeps the ridge cost of
@@ -82,17 +98,21 @@ class SpikedRandomFeatures(Supervised):
         "ridge cost of the mean readout: dropped, as in the limit, or that of `width` neurons",
         "limit", ("limit", "finite"),
     )  # fmt: skip
+    groups = WholeOption("number of values of the readout during the step", "1", 1, 3)
+    u = Parameter("readout of a group of neurons during the step", default=1.0, index=GROUP, only={"groups": SEVERAL})
+    share = Parameter("share of the neurons in a group, relative to the others", lower=0, lower_open=True, default=1.0,
+                      index=GROUP, latex=r"\pi", only={"groups": SEVERAL})  # fmt: skip
     width = Parameter("number of neurons that the mean readout's cost belongs to", lower=1, latex="p",
                       only={"mean_mode": "finite"})  # fmt: skip
 
-    V1 = OrderParameter("response conjugate to q1", lower=0, start=1.0, floor=TINY)
-    V2 = OrderParameter("response conjugate to q2", lower=0, start=1.0, floor=TINY)
-    q1 = OrderParameter("readout norm through the first layer, off the spike", lower=0, start=0.1, floor=TINY,
-                        exceeds=("psi", None))  # fmt: skip
-    q2 = OrderParameter("readout norm per neuron", lower=0, start=0.1, floor=TINY)
-    theta = OrderParameter("overlap with the spike", latex=r"\theta")
-    psi = OrderParameter("overlap with the target direction orthogonal to the spike", latex=r"\psi")
-    m = OrderParameter("mean readout, rescaled by sqrt(p)", free=True)
+    V1 = OrderParameter("response conjugate to q1", index=PAIR, symmetric=True, lower=0, start=1.0, floor=TINY)
+    V2 = OrderParameter("response conjugate to q2", index=GROUP, lower=0, start=1.0, floor=TINY)
+    q1 = OrderParameter("readout norm through the first layer, off the spike", index=PAIR, symmetric=True, lower=0, start=0.1,
+                        floor=TINY, exceeds=("psi", None))  # fmt: skip
+    q2 = OrderParameter("readout norm per neuron", index=GROUP, lower=0, start=0.1, floor=TINY)
+    theta = OrderParameter("overlap with the spike", index=GROUP, latex=r"\theta")
+    psi = OrderParameter("overlap with the target direction orthogonal to the spike", index=GROUP, latex=r"\psi")
+    m = OrderParameter("mean readout, rescaled by sqrt(p)", index=GROUP, free=True)
     q1_hat = Conjugate(V1, -half)
     q2_hat = Conjugate(V2, -half)
     V1_hat = Conjugate(q1, half)
@@ -113,19 +133,20 @@ class SpikedRandomFeatures(Supervised):
     residual_var = Definition("mean squared residual at initialisation", latex=r"\overline{e^2}")
     batch = Definition("inverse batch ratio, 1/alpha0 (0 if no step is taken)", latex=r"\alpha_0^{-1}")
     step = Definition("rate of the step actually taken", latex=r"\tilde\eta_+")
-    r = Definition("spike strength")
+    r = Definition("spike strength", index=GROUP)
     gamma = Definition("alignment of the spike with the target direction", latex=r"\gamma")
     rho = Definition("sqrt(1 - gamma^2)", latex=r"\rho")
-    c = Definition("bulk variance")
-    c_spike = Definition("bulk variance along the spike", latex="c_v")
-    row = Definition("factor of the initial row in the bulk", latex="a")
-    row_spike = Definition("factor of the initial row along the spike", latex="a_v")
-    coupling = Definition("relative growth of a row's norm per unit of its overlap with the spike", latex=r"\varepsilon")
-    mu0 = Definition("mean feature given kappa", of="kappa", latex=r"\mu_0")
-    mu1 = Definition("linear feature given kappa", of="kappa", latex=r"\mu_1")
-    mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", latex=r"\mu_2^2")
+    c = Definition("bulk variance", index=GROUP)
+    c_spike = Definition("bulk variance along the spike", index=GROUP, latex="c_v")
+    row = Definition("factor of the initial row in the bulk", index=GROUP, latex="a")
+    row_spike = Definition("factor of the initial row along the spike", index=GROUP, latex="a_v")
+    coupling = Definition("relative growth of a row's norm per unit of its overlap with the spike", index=GROUP,
+                          latex=r"\varepsilon")  # fmt: skip
+    mu0 = Definition("mean feature given kappa", of="kappa", index=GROUP, latex=r"\mu_0")
+    mu1 = Definition("linear feature given kappa", of="kappa", index=GROUP, latex=r"\mu_1")
+    mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", index=GROUP, latex=r"\mu_2^2")
 
-    chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", latex=r"\chi")
+    chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", index=GROUP, latex=r"\chi")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -144,19 +165,27 @@ class SpikedRandomFeatures(Supervised):
         sharp = opaque("label", r"{\rm sign}\,\sigma_\star")(t)
         return (1 - 2 * self.flip) * sp.Piecewise((sharp, sp.Eq(self.noise, 0)), (smeared, True))
 
+    def sizes(self) -> dict[str, int | None]:
+        count = self.choices["groups"]
+        return dict.fromkeys(PAIR, count if count > 1 else None)
+
+    def _shares(self) -> list[Any]:
+        shares = entries(self.share) if self.choices["groups"] > 1 else [sp.S.One]
+        return [s / sp.Add(*shares) for s in shares]
+
     def definitions(self) -> Mapping[Any, Any]:
         sigma, slope, target = self.activation, self.activation.almost_everywhere, self._mean_label
+        readouts = entries(self.u) if self.choices["groups"] > 1 else [sp.S.One]
+        start = sp.Add(*[s * u for s, u in zip(self._shares(), readouts, strict=True)]) * self.h0
         if self.sign:  # labels have unit square
-            residual_var = 1 - 2 * self.h0 * self.t0 + self.h0**2
+            residual_var = 1 - 2 * start * self.t0 + start**2
         elif self.bulk == "notebook":  # as published: residuals are taken for labels, and labels for noiseless ones
             residual_var = GaussianAverage(target(z) ** 2, z)
         else:
-            residual_var = GaussianAverage((target(z) - self.h0) ** 2, z) + self.noise
+            residual_var = GaussianAverage((target(z) - start) ** 2, z) + self.noise
         spike = sp.sqrt(self.t1**2 + self.residual_var * self.batch)
         population = sp.Piecewise((-1, self.t1 < 0), (1, True))
-        feature = sigma(self.r * kappa + g)
-        stretched = sp.Piecewise((self.step * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True))
-        return {
+        shared = {
             self.h0: GaussianAverage(sigma(z), z),
             self.h1: GaussianAverage(slope(z), z),
             self.e2: GaussianAverage(z * slope(z), z),
@@ -165,11 +194,10 @@ class SpikedRandomFeatures(Supervised):
             self.t0: GaussianAverage(target(z), z),
             self.t1: GaussianAverage(z * target(z), z),
             self.t2: GaussianAverage((z**2 - 1) * target(z), z),
-            self.residual_mean: self.t0 - self.h0 if self.bulk != "notebook" else sp.S.Zero,
+            self.residual_mean: self.t0 - start if self.bulk != "notebook" else sp.S.Zero,
             self.residual_var: residual_var,
             self.batch: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (1 / self.alpha0, True)),
             self.step: sp.Piecewise((0, sp.Eq(self.alpha0, 0)), (self.eta, True)),
-            self.r: self.step * self.h1 * spike,
             # Without a step gamma is arbitrary; at infinite batch the spike is +- the target direction, even if r = 0.
             self.gamma: sp.Piecewise(
                 (0, sp.Eq(self.step, 0)), (population, sp.Eq(self.batch, 0)), (self.t1 / spike, True)
@@ -179,30 +207,47 @@ class SpikedRandomFeatures(Supervised):
                 (0, sp.Eq(self.batch, 0)),
                 (sp.sqrt(self.residual_var * self.batch) / spike, True),  # no cancellation as gamma -> 1
             ),
-            self.row: 1 + self.step * self.e2 * self.residual_mean,
-            self.row_spike: self.row + (stretched if self.bulk != "notebook" else 0),
-            self.c: self.row**2 + self.step**2 * self.slope_var * self.residual_var * self.batch,
-            self.c_spike: sp.Piecewise((self.row_spike**2, sp.Eq(self.alpha0, sp.oo)), (self.c, True)),
-            self.coupling: self.step * self.e3 * spike if self.bulk == "coupled" else sp.S.Zero,
-            self.mu0(kappa): GaussianAverage(feature, g, [[self.c]]),
-            self.mu1(kappa): GaussianAverage(g * feature, g, [[self.c]]) / self.c,
-            # Two passes: as a difference of moments it can come out negative.
-            self.mu2sq(kappa): GaussianAverage((feature - self.mu0(kappa) - self.mu1(kappa) * g) ** 2, g, [[self.c]]),
-            # A row's norm changes the mean feature through its curvature, E sigma'' by Stein's lemma.
-            self.chi(kappa): kappa * self.mu1(kappa)
-            + self.coupling
-            * self.row
-            * self.row_spike
-            / self.c_spike
-            * GaussianAverage((g**2 - self.c) * feature, g, [[self.c]])
-            / self.c**2,
         }
+        grouped = [self.r, self.row, self.row_spike, self.c, self.c_spike, self.coupling]
+        grouped += [f(kappa) for f in (self.mu0, self.mu1, self.mu2sq, self.chi)]
+        by_group = [self._group(k, self.step * u, spike) for k, u in enumerate(readouts)]
+        return shared | {
+            name: values[0] if len(values) == 1 else sp.ImmutableMatrix(values)
+            for name, *values in zip(grouped, *by_group, strict=True)
+        }
+
+    def _group(self, k: int, rate: Any, spike: Any) -> list[Any]:
+        """Definitions of group k, whose rows move at `rate`, in the order in which `definitions` names them."""
+        feature = self.activation(entries(self.r)[k] * kappa + g)
+        c, row, row_spike, c_spike, coupling = (
+            entries(e)[k] for e in (self.c, self.row, self.row_spike, self.c_spike, self.coupling)
+        )
+        mu0, mu1 = (entries(e(kappa))[k] for e in (self.mu0, self.mu1))
+        stretched = sp.Piecewise((rate * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True))
+        return [
+            rate * self.h1 * spike,
+            1 + rate * self.e2 * self.residual_mean,
+            row + (stretched if self.bulk != "notebook" else 0),
+            row**2 + rate**2 * self.slope_var * self.residual_var * self.batch,
+            sp.Piecewise((row_spike**2, sp.Eq(self.alpha0, sp.oo)), (c, True)),
+            rate * self.e3 * spike if self.bulk == "coupled" else sp.S.Zero,
+            GaussianAverage(feature, g, [[c]]),
+            GaussianAverage(g * feature, g, [[c]]) / c,
+            # Two passes: as a difference of moments it can come out negative.
+            GaussianAverage((feature - mu0 - mu1 * g) ** 2, g, [[c]]),
+            # A row's norm changes the mean feature through its curvature, E sigma'' by Stein's lemma.
+            kappa * mu1 + coupling * row * row_spike / c_spike * GaussianAverage((g**2 - c) * feature, g, [[c]]) / c**2,
+        ]
 
     def _given_kappa(self) -> tuple[Any, Any, Any, Any]:
         """Mean prediction, its covariance with the orthogonal teacher field zeta, its variance, and the response."""
-        mu1, mu2sq = self.mu1(kappa), self.mu2sq(kappa)
-        mean = self.mu0(kappa) * self.m + self.chi(kappa) * self.theta
-        return mean, mu1 * self.psi, mu1**2 * self.q1 + mu2sq * self.q2, mu1**2 * self.V1 + mu2sq * self.V2
+        mu0, mu1, mu2sq, chi = (sp.Matrix(entries(f(kappa))) for f in (self.mu0, self.mu1, self.mu2sq, self.chi))
+        m, theta, psi, q2, v2 = (sp.Matrix(entries(e)) for e in (self.m, self.theta, self.psi, self.q2, self.V2))
+
+        def spread(linear: Any, rest: Any) -> Any:
+            return (mu1.T * square(linear) * mu1)[0] + mu2sq.dot(rest)
+
+        return mu0.dot(m) + chi.dot(theta), mu1.dot(psi), spread(self.q1, q2), spread(self.V1, v2)
 
     def closed_fields(self) -> tuple[Any, Any, Any]:
         mean, _, _, response = self._given_kappa()
@@ -222,29 +267,43 @@ class SpikedRandomFeatures(Supervised):
         return GaussianAverage(channel(moment)(mean, *labels, covariance, variance, response, self.noise, flip), kappa)
 
     def free_entropy(self) -> FreeEntropy:
-        off_spike = self.c * x * (self.q1_hat + self.beta * self.psi_hat**2)
-        on_spike = self.q2_hat + self.beta * self.c_spike * self.theta_hat**2
-        if self.finite:
-            on_spike += self.width * self.m_hat**2
-        resolvent = self.penalty + self.V2_hat + self.c * self.V1_hat * x
+        psi_hat, c = sp.Matrix(entries(self.psi_hat)), entries(self.c)
+        weights = sp.S.Zero
+        for k, share in enumerate(self._shares()):
+            q2_hat, v2_hat, theta_hat, c_spike = (
+                entries(e)[k] for e in (self.q2_hat, self.V2_hat, self.theta_hat, self.c_spike)
+            )
+            force = q2_hat + self.beta * c_spike * theta_hat**2
+            if self.finite:
+                force += self.width * entries(self.m_hat)[k] ** 2
+            weights += share * force / (self.penalty + v2_hat)
+        forces = square(self.q1_hat) + self.beta * psi_hat * psi_hat.T
         return FreeEntropy(
             self.couplings,
-            potential_hat=half * SpectralAverage((off_spike + on_spike) / resolvent, x, self.beta),
+            potential_hat=half * weights,
             potential=-self.alpha / self.beta * self.envelope(),
             free=self.free,
+            mixed=projection(entries(self.V2), entries(self.q2), square(self.V1_hat), forces, c, self.beta),
         )
 
     def constraints(self) -> Mapping[str, Any]:
-        return {
-            "psi^2 <= q1": self.q1 - self.psi**2,
-            "theta^2 <= beta c_v q2": self.beta * self.c_spike * self.q2 - self.theta**2,
-        }
+        out = {}
+        for k, share in enumerate(self._shares()):
+            q1, psi, theta, c_spike, q2 = (
+                (square(self.q1)[k, k], *(entries(e)[k] for e in (self.psi, self.theta, self.c_spike, self.q2)))
+            )
+            group = f" in group {k}" if self.choices["groups"] > 1 else ""
+            out[f"psi^2 <= q1{group}"] = q1 - psi**2
+            out[f"theta^2 <= beta c_v q2{' share' if group else ''}{group}"] = self.beta * c_spike * share * q2 - theta**2
+        return out
 
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """Train the true two-layer network once in dimension `size`: one gradient step, then the readout on fresh samples."""
         sigma, given = self.choices["activation"], dict(parameters)
         given.pop("width", None)
         labels = Labels(self.choices["target"], self.sign, given.pop("noise"), given.pop("flip", 0.0))
+        readouts, shares = ([given.pop(f"{n}_{k}", 1.0) for k in range(self.choices["groups"])] for n in ("u", "share"))
         return train_two_layer(
-            sigma.numeric(), sigma.numeric_derivative(), labels, loss=self.choices["loss"], **given, size=size, rng=rng
-        )
+            sigma.numeric(), sigma.numeric_derivative(), labels, loss=self.choices["loss"], readouts=readouts, shares=shares,
+            **given, size=size, rng=rng,
+        )  # fmt: skip

@@ -1,0 +1,176 @@
+"""Spiked random features whose readout has several values during the step: sections 5.2, 9 and 13 of the note."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+from by_hand import ByHand
+
+from replica.model import OptionError
+from replica.models import SpikedRandomFeatures
+from replica.models.simulations import train_spiked_features
+from replica.models.training import Labels
+from solvers import Newton, ParameterError, solve
+
+POINT = {"alpha": 1.3, "beta": 1.2, "alpha0": 6.0, "eta": 1.5, "reg": 0.2, "noise": 0.1}
+VALUES = {2: {"u_0": 0.5, "u_1": 1.5, "share_0": 2.0}, 3: {"u_0": -1.0, "u_1": 0.3, "u_2": 1.5, "share_1": 0.5}}
+CASES = [
+    (2, {}),
+    (3, {}),
+    (2, {"activation": "relu", "target": "tanh", "bulk": "coupled", "mean_mode": "finite"}),
+    (2, {"loss": "huber(0.5)", "target": "identity"}),
+    (2, {"loss": "logistic", "labels": "sign", "target": "identity", "mean_mode": "finite"}),
+]
+
+
+@cache
+def compiled(count, **options):
+    return SpikedRandomFeatures(groups=count, **options).compile()
+
+
+def flat(solution, quantities):
+    return np.array([np.asarray(solution[q.name])[i] for q in quantities for i in q.components])
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c[0]} groups {c[1].get('loss', 'square')}")
+def case(request):
+    count, options = request.param
+    point = {**POINT, **VALUES[count], **({"width": 500.0} if "mean_mode" in options else {})}
+    problem = compiled(count, **options)
+    return problem, point, solve(problem, method=Newton(rtol=1e-12), throw=True, **point)
+
+
+def test_the_gradient_of_the_free_entropy_vanishes(case):
+    problem, point, s = case
+    hand = ByHand.at(problem, **point)
+    quantities = [*problem.unknowns.quantities, *(q for q in problem.outputs.quantities if q.name.endswith("_hat"))]
+    x = flat(s, quantities)
+    assert hand.entropy(x) == pytest.approx(s["free_entropy"], rel=1e-12)
+    for k in range(x.size):
+        h = 1e-3 * max(abs(x[k]), 1e-3)
+        f = [hand.entropy(x + j * h * np.eye(x.size)[k]) for j in (-2, -1, 1, 2)]
+        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
+        assert abs(slope) * max(abs(x[k]), 1e-3) < 3e-9 * (1 + abs(s["free_entropy"])), k
+
+
+def test_the_free_entropy_is_the_minimum_of_the_training_objective(case):
+    problem, point, s = case
+    delta, h = point["alpha"] / point["beta"], 2e-3
+    cost = point["reg"] * s["q2"].sum() / 2
+    assert -s["free_entropy"] == pytest.approx(delta * s["train_loss"] + cost, rel=1e-8)
+    f = [-solve(problem, method=Newton(rtol=1e-12), **{**point, "reg": point["reg"] + k * h})["free_entropy"]
+         for k in (-2, -1, 1, 2)]  # fmt: skip
+    assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h) == pytest.approx(s["q2"].sum() / 2, rel=1e-8)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("shares", [(1, 1, 1), (5, 1, 0.3)])
+def test_equal_groups_are_one_group(count, shares):
+    one = solve(SpikedRandomFeatures(), method=Newton(rtol=1e-12), throw=True, **POINT)
+    given = {f"share_{k}": shares[k] for k in range(count)}
+    many = solve(compiled(count), method=Newton(rtol=1e-12), throw=True, **POINT, **given)
+    for name in ("V1", "V2", "q1", "q2", "m", "theta", "psi"):
+        assert np.sum(many[name]) == pytest.approx(one[name], rel=1e-11), name
+    for name in ("test_error", "train_error", "free_entropy"):
+        assert many[name] == pytest.approx(one[name], rel=1e-12), name
+    fractions = np.array(shares[:count]) / sum(shares[:count])
+    np.testing.assert_allclose(many["V2"], fractions * one["V2"], rtol=1e-11)
+
+
+def test_readouts_of_both_signs_are_one_group_for_an_odd_activation():
+    """Flipping a row and its readout changes nothing; the means are collinear, so only their difference is determined."""
+    one = solve(SpikedRandomFeatures(activation="tanh", target="sin"), throw=True, **POINT)
+    for share in (1.0, 4.0):
+        both = solve(compiled(2), throw=True, u_1=-1.0, share_0=share, **POINT)
+        assert both["test_error"] == pytest.approx(one["test_error"], rel=1e-10)
+        assert both["m"][0] - both["m"][1] == pytest.approx(one["m"], rel=1e-9)
+
+
+LIMITS = [{"alpha0": 0.0}, {"alpha0": math.inf}, {"reg": 0.0, "alpha": 3.0}, {"reg": 0.0, "alpha": 0.4}]
+
+
+@pytest.mark.parametrize("change", LIMITS, ids=str)
+def test_limits_are_values_of_parameters(change):
+    s = solve(compiled(2), throw=True, **{**POINT, **VALUES[2], **change})
+    near = {"alpha0": 1e-9, "reg": 1e-9} if change.get("alpha0", 0) == 0 else {"alpha0": 1e9, "reg": 1e-9}
+    beside = {k: near[k] if k in near else v for k, v in change.items()}
+    if change == {"alpha0": 0.0}:  # no step is not the limit of few samples: compare with no rate
+        beside = {"eta": 0.0}
+    n = solve(compiled(2), throw=True, **{**POINT, **VALUES[2], **beside})
+    assert s["test_error"] == pytest.approx(n["test_error"], rel=1e-5)
+
+
+def test_bad_groups_are_refused_in_one_line():
+    with pytest.raises(OptionError, match=r"groups: '4' is not a whole number in \[1, 3\]"):
+        SpikedRandomFeatures(groups="4")
+    with pytest.raises(ParameterError, match="unknown parameter 'u_2'"):
+        solve(SpikedRandomFeatures(groups=2), u_2=1.0, **POINT)
+    with pytest.raises(ParameterError, match="share_0 = 0 is outside its range"):
+        solve(SpikedRandomFeatures(groups=2), share_0=0.0, **POINT)
+
+
+def against_features(count, options, point, size, repeats, allowance=10.0):
+    """Largest |z| of observables and order parameters against trained spiked features."""
+    model = SpikedRandomFeatures(groups=count, mean_mode="finite", **options)
+    problem, width = model.compile(), round(size * point["beta"])
+    theory = solve(problem, throw=True, width=float(width), **point)
+    definitions = ByHand.at(problem, width=float(width), **point).definitions(model)
+    spike = {"gamma": definitions["gamma"]} | {
+        name: [definitions[f"{name}_{k}"] for k in range(count)] for name in ("r", "c")
+    }
+    labels = Labels(model.choices["target"], model.sign, point["noise"])
+    rest = {name: point[name] for name in ("alpha", "beta", "reg")}
+    shares = [point.get(f"share_{k}", 1.0) for k in range(count)]
+    rng = np.random.default_rng(7)
+    runs = [
+        train_spiked_features(
+            model.choices["activation"].numeric(), labels, **rest, **spike, size=size, rng=rng, loss=model.choices["loss"],
+            shares=shares,
+        )
+        for _ in range(repeats)
+    ]  # fmt: skip
+    largest = 0.0
+    for name in ("test_error", "train_error", "q2", "theta", "m"):
+        values = np.array([r[name] for r in runs])
+        sem = values.std(axis=0, ddof=1) / math.sqrt(repeats)
+        scale = allowance / size * np.abs(theory[name]).max()
+        z = (values.mean(axis=0) - theory[name]) / np.hypot(sem, scale)
+        print(f"{name}: {np.round(z, 2)}")
+        largest = max(largest, float(np.abs(z).max()))
+    return largest
+
+
+def test_spiked_features_in_groups_are_predicted():
+    assert against_features(2, {}, {**POINT, **VALUES[2]}, 200, 12) < 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "count, options, change",
+    [
+        (2, {}, {}),
+        (3, {}, {}),
+        (3, {"activation": "relu", "target": "tanh"}, {"alpha": 2.5, "reg": 0.05}),
+        (2, {"activation": "softplus", "target": "relu"}, {"beta": 0.6, "eta": 1.0}),
+        (2, {"loss": "logistic", "labels": "sign", "target": "identity"}, {}),
+        (2, {"loss": "huber(0.5)", "target": "identity"}, {}),
+    ],
+    ids=str,
+)
+def test_spiked_features_in_groups_are_predicted_at_size(count, options, change):
+    assert against_features(count, options, {**POINT, **VALUES[count], **change}, 600, 12) < 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options, alpha0", [({}, 30.0), ({"activation": "relu", "target": "tanh"}, math.inf)])
+def test_trained_networks_in_groups_are_predicted(options, alpha0):
+    model = SpikedRandomFeatures(groups=2, bulk="coupled", mean_mode="finite", **options)
+    size, rng = 500, np.random.default_rng(5)
+    theory = solve(model, throw=True, width=size * POINT["beta"], **{**POINT, **VALUES[2], "alpha0": alpha0})
+    runs = [model.simulate(theory.parameters, size, rng) for _ in range(16)]
+    for name in ("test_error", "train_error"):
+        values = np.array([r[name] for r in runs])
+        z = (values.mean() - theory[name]) / math.hypot(values.std(ddof=1) / 4, 10 / size * theory[name])
+        print(f"{name}: {z:+.2f}")
+        assert abs(z) < 4
