@@ -16,10 +16,13 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
 from sympy.core.expr import Expr
+
+from .walk import REMEMBERED, one, pieces, replaced, symbols_in
 
 
 def gaussian(names: str) -> Any:
@@ -53,7 +56,7 @@ class GaussianAverage(Expr):
         cov = sp.eye(len(us)) if covariance is None else sp.Matrix(covariance)
         if cov.shape != (len(us), len(us)) or not cov.is_symmetric():
             raise ValueError(f"covariance of {us} must be a symmetric {len(us)} x {len(us)} matrix, got {cov}")
-        used = [i for i, u in enumerate(us) if u in f.free_symbols]
+        used = [i for i, u in enumerate(us) if u in symbols_in(f)]
         if not used:
             return f
         us, cov = tuple(us[i] for i in used), cov.extract(used, used)
@@ -67,13 +70,15 @@ class GaussianAverage(Expr):
 
     @property
     def free_symbols(self) -> set[Any]:
-        return (self.f.free_symbols - set(self.variables)) | self.covariance.free_symbols
+        return set(symbols_in(self.f) - set(self.variables)) | self.covariance.free_symbols
 
     @property
     def bound_symbols(self) -> list[Any]:
         return list(self.variables)
 
     def _eval_derivative(self, parameter: Any) -> Any:
+        if parameter not in symbols_in(self):
+            return sp.S.Zero
         # Price: dE/dcov_ij = E[d_i d_j f] / 2, summed over i and j.
         out = GaussianAverage(sp.diff(self.f, parameter), self.variables, self.covariance)
         for i, u in enumerate(self.variables):
@@ -140,7 +145,7 @@ class GaussianAverage(Expr):
     def _integrate(self, term: Any) -> Any:
         """Average of one term as far as it is polynomial; None if no variable can be integrated out."""
         coefficient, monomial = term.as_independent(*self.variables, as_Add=False)
-        index = {u: i for i, u in enumerate(self.variables) if u in monomial.free_symbols}
+        index = {u: i for i, u in enumerate(self.variables) if u in symbols_in(monomial)}
         powers = {u: sp.degree(monomial, u) for u in index if monomial.is_polynomial(u)}
         inner, outer = [index[u] for u in powers], [i for u, i in index.items() if u not in powers]
         cov = self.covariance
@@ -184,7 +189,7 @@ def _monomials(f: Any, variables: Iterable[Any]) -> list[Any]:
     bound = set(us)
 
     def shield(e: Any) -> Any:
-        if not e.free_symbols & us:
+        if not symbols_in(e) & us:
             return e if e.is_Number else shields.setdefault(e, sp.Dummy(real=True))
         if isinstance(e, sp.Add | sp.Mul):
             constant, rest = e.as_independent(*us, as_Add=isinstance(e, sp.Add))
@@ -208,18 +213,19 @@ def _monomials(f: Any, variables: Iterable[Any]) -> list[Any]:
 
 def outermost(expression: Any) -> list[GaussianAverage]:
     """The averages in an expression that are not inside another one, in a fixed order."""
-    nodes = expression.atoms(GaussianAverage)
-    inside = {inner for node in nodes for inner in node.f.atoms(GaussianAverage) | node.covariance.atoms(GaussianAverage)}
+    nodes = pieces(expression, GaussianAverage)
+    inside = {inner for node in nodes for inner in pieces(node.f, GaussianAverage) | pieces(node.covariance, GaussianAverage)}
     return sorted(nodes - inside, key=sp.default_sort_key)
 
 
+@lru_cache(REMEMBERED)
 def marginalise(expression: Any) -> Any:
     """Marginalise every average in an expression, innermost first."""
     expression = sp.sympify(expression, strict=True)
-    if not expression.has(GaussianAverage):
+    if not expression.args:
         return expression
     if isinstance(expression, GaussianAverage):
         covariance = expression.covariance.applyfunc(marginalise)
         inner = GaussianAverage(marginalise(expression.f), expression.variables, covariance)
-        return inner.xreplace({node: node.marginalise() for node in outermost(inner)})
-    return expression.func(*[marginalise(a) for a in expression.args])
+        return replaced(inner, {node: node.marginalise() for node in outermost(inner)})
+    return one(expression.func(*[marginalise(a) for a in expression.args]))

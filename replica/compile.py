@@ -17,7 +17,9 @@ from solvers.channels import COUNT, MOMENTS, OBSERVED
 from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quantity, TableShape
 from solvers.quadrature import panel_capacity
 
+from .abbreviate import abbreviate
 from .averages import GaussianAverage, marginalise, outermost
+from .calculus import derivative
 from .channel_kernel import channel_call, channel_text
 from .free_entropy import FreeEntropy, ModelError
 from .lowering import Table, features, standardise, substitute_formulas, table_parameters
@@ -25,6 +27,7 @@ from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Pa
 from .output import ARGUMENTS, channel_nodes
 from .printing import FunctionWriter, Rule, definition_symbol, variable
 from .structure import SymbolicBlock, analyse, slope_symbol
+from .walk import pieces, replaced, symbols_in
 
 GRID = Rule("_z", "_w", "_n")
 
@@ -91,13 +94,15 @@ class Compiler:
 
     def _provenance(self) -> dict[str, str]:
         names = self.model.latex_names()
-        derived = {**self.saddle.written, **self.saddle.overlaps}
-        lines = [f"{names[s]} = {sp.latex(e, symbol_names=names)}" for s, e in derived.items()]
-        lines += [f"0 = {sp.latex(e, symbol_names=names)}" for e in self.saddle.stationarity.values()]
+        derived = [*self.saddle.hats.items(), *self.saddle.overlaps.items()]
+        derived += [(sp.S.Zero, e) for e in self.saddle.stationarity.values()]
+        shared, (phi, *rights) = abbreviate([self.free_entropy.expression, *(e for _, e in derived)])
+        written = [*shared, *zip([left for left, _ in derived], rights, strict=True)]
+        lines = [f"{sp.latex(left, symbol_names=names)} = {sp.latex(e, symbol_names=names)}" for left, e in written]
         return {
             "references": self.model.references,
             "equations": json.dumps(lines),
-            "free_entropy": sp.latex(self.free_entropy.expression, symbol_names=names),
+            "free_entropy": sp.latex(phi, symbol_names=names),
             "sympy": sp.__version__,
         }
 
@@ -127,9 +132,17 @@ class Compiler:
         return self._lowered[expression]
 
     def _evaluate(self, writer: FunctionWriter, targets: Mapping[Any, Any]) -> None:
-        """Assign lowered expressions to names, their averages in one loop nest."""
-        held = writer.averages([n for e in targets.values() for n in outermost(e)], 0, GRID)
-        writer.assign_all([(name, e.xreplace(held)) for name, e in targets.items()])
+        """Assign lowered expressions to names, each after those it contains; averages that contain none in one loop nest."""
+        left = dict(targets)
+        while left:
+            ready = [n for e in left.values() for n in outermost(e) if not symbols_in(n) & set(left)]
+            held = writer.averages(ready, 0, GRID)
+            left = {name: replaced(e, held) for name, e in left.items()}
+            now = {name: e for name, e in left.items() if not symbols_in(e) & set(left)}
+            if not now:
+                raise ModelError(f"{self.model.name}: {', '.join(map(str, left))} depend on each other in a circle")
+            writer.assign_all(list(now.items()))
+            left = {name: e for name, e in left.items() if name not in now}
 
     def _writer(self, name: str, arguments: Sequence[str]) -> FunctionWriter:
         return FunctionWriter(name, arguments, self._call_channel)
@@ -147,7 +160,7 @@ class Compiler:
             for node, index in zip(nodes, wanted, strict=True):
                 held[node] = w.new()
                 w.write(f"{held[node]} = _chan[{index}]")
-        return [e.xreplace(held) for e in expressions]
+        return [replaced(e, held) for e in expressions]
 
     def _finish(self, writer: FunctionWriter, loads: Iterable[tuple[str, Sequence[Any]]]) -> str:
         """Put the loads that the body uses in front of it."""
@@ -188,7 +201,7 @@ class Compiler:
         """The undamped map: free order parameters solved exactly, then conjugates, then overlaps."""
         w = self._writer("update", ["_x", "_p", "_table", "_out"])
         self._solve_free(w)
-        self._evaluate(w, {h: self._lower(e) for h, e in self.saddle.hats.items()})
+        self._evaluate(w, {h: self._lower(self.saddle.hats[h]) for h in self.saddle.hats})
         overlaps = {sp.Symbol(f"_new_{x}"): self._lower(e) for x, e in self.saddle.overlaps.items()}
         self._evaluate(w, overlaps)
         for i, x in enumerate(self.unknowns):
@@ -200,11 +213,11 @@ class Compiler:
         free = list(self.saddle.stationarity)
         if not free:
             return
-        slopes = [[sp.diff(e, m) for m in free] for e in self.saddle.stationarity.values()]
-        linear = not any(e.free_symbols & set(free) for row in slopes for e in row)
+        slopes = [[derivative(e, m) for m in free] for e in self.saddle.stationarity.values()]
+        linear = not any(symbols_in(e) & set(free) for row in slopes for e in row)
         at = dict.fromkeys(free, sp.S.Zero) if linear else {}
         targets = {sp.Symbol(f"_a{i}_{j}"): self._lower(e) for i, row in enumerate(slopes) for j, e in enumerate(row)}
-        targets |= {sp.Symbol(f"_b{i}"): self._lower(-e.xreplace(at)) for i, e in enumerate(self.saddle.stationarity.values())}
+        targets |= {sp.Symbol(f"_b{i}"): self._lower(-replaced(e, at)) for i, e in enumerate(self.saddle.stationarity.values())}
         if linear:
             self._evaluate(w, targets)
             self._solve_small(w, len(free))
@@ -271,7 +284,7 @@ class Compiler:
             for j in range(n):
                 out[sp.Symbol(f"_j{i}_{j}")] = self._lower(block.jacobian(i, j))
         # Stationarity of free order parameters shares the loop of the conjugates; what contains those comes after.
-        direct = {s: e for s, e in out.items() if e.has(GaussianAverage) and not e.free_symbols & set(self.hats)}
+        direct = {s: e for s, e in out.items() if pieces(e, GaussianAverage) and not symbols_in(e) & set(self.hats)}
         self._evaluate(w, {**targets, **direct})
         self._evaluate(w, {s: e for s, e in out.items() if s not in direct})
         for i in range(n):
@@ -289,7 +302,7 @@ class Compiler:
         rest = self.free_entropy.expression - self.free_entropy.potential
         values = {o: self._lower(self.observables[o]) for o in declared}
         # What contains conjugates comes after them; the rest shares their loop.
-        late = {o: e for o, e in values.items() if e.free_symbols & set(self.hats)}
+        late = {o: e for o, e in values.items() if symbols_in(e) & set(self.hats)}
         early = {h: self._lower(self.saddle.hats[h]) for h in self.hats}
         early |= {o: e for o, e in values.items() if o not in late}
         self._evaluate(w, {**early, sp.Symbol("_potential"): self._lower(self.free_entropy.potential)})
@@ -403,7 +416,7 @@ class Compiler:
 
     def _label_features(self, given: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         """Where the label jumps as the outer field moves, smeared by what is left of the teacher's field and noise."""
-        slope = sp.diff(given["T"], variable(0))
+        slope = derivative(given["T"], variable(0))
         if self.channel is None or slope == 0:
             return []
         smear = given["rho"] ** 2 + (given["noise"] if self.channel.sign else 0)

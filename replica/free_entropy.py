@@ -20,6 +20,8 @@ from typing import Any
 import sympy as sp
 
 from .averages import marginalise
+from .calculus import derivative
+from .walk import replaced, symbols_in
 
 
 class ModelError(ValueError):
@@ -33,19 +35,37 @@ class SaddlePoint:
     Attributes
     ----------
     hats : dict
-        Conjugate symbol -> expression in the order parameters.
-    written : dict
-        The same as derived: conjugates that come with a mixed term may contain others.
+        Conjugate symbol -> expression in the order parameters and, next to a mixed term, in other conjugates.
     overlaps : dict
-        Order parameter symbol -> expression in the conjugates.
+        Order parameter symbol -> expression in the conjugates and, next to a mixed term, in order parameters.
     stationarity : dict
         Free order parameter -> expression that vanishes.
     """
 
     hats: Mapping[Any, Any]
-    written: Mapping[Any, Any]
     overlaps: Mapping[Any, Any]
     stationarity: Mapping[Any, Any]
+
+    @cached_property
+    def hats_in_order(self) -> list[Any]:
+        """Conjugates, each after those it contains.  ModelError if they depend on each other in a circle."""
+        out: list[Any] = []
+        while len(out) < len(self.hats):
+            left = [h for h in self.hats if h not in out]
+            ready = [h for h in left if not symbols_in(self.hats[h]) & set(left)]
+            if not ready:
+                raise ModelError(
+                    f"the mixed term makes conjugates depend on each other in a circle: {', '.join(map(str, left))}"
+                )
+            out += ready
+        return out
+
+    def explicit_hats(self) -> dict[Any, Any]:
+        """Conjugates in terms of order parameters alone."""
+        done: dict[Any, Any] = {}
+        for h in self.hats_in_order:
+            done[h] = replaced(self.hats[h], done)
+        return {h: done[h] for h in self.hats}
 
 
 class FreeEntropy:
@@ -90,12 +110,12 @@ class FreeEntropy:
             ("potential (order parameters)", self.potential, set(hats)),
             ("potential_hat (conjugates)", self.potential_hat, set(overlaps) | set(self.free)),
         ):
-            foreign = expression.free_symbols & strangers
+            foreign = symbols_in(expression) & strangers
             if foreign:
                 raise ModelError(
                     f"{side} contains {', '.join(sorted(map(str, foreign)))}, which belong to the other side"
                 )
-        loose = self.mixed.free_symbols & set(self.free)
+        loose = symbols_in(self.mixed) & set(self.free)
         if loose:
             raise ModelError(f"the mixed term contains {', '.join(sorted(map(str, loose)))}, which have no conjugate")
 
@@ -107,22 +127,10 @@ class FreeEntropy:
     @cached_property
     def saddle_point(self) -> SaddlePoint:
         """The stationarity conditions, by differentiation."""
-        written = {h: -(sp.diff(self.potential, x) + sp.diff(self.mixed, x)) / c for x, h, c in self.couplings}
-        return SaddlePoint(
-            hats=self._eliminate(written),
-            written=written,
-            overlaps={x: -(sp.diff(self.potential_hat, h) + sp.diff(self.mixed, h)) / c for x, h, c in self.couplings},
-            stationarity={m: sp.diff(self.potential, m) for m in self.free},
+        saddle = SaddlePoint(
+            hats={h: -(derivative(self.potential, x) + derivative(self.mixed, x)) / c for x, h, c in self.couplings},
+            overlaps={x: -(derivative(self.potential_hat, h) + derivative(self.mixed, h)) / c for x, h, c in self.couplings},
+            stationarity={m: derivative(self.potential, m) for m in self.free},
         )
-
-    @staticmethod
-    def _eliminate(written: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Conjugates in terms of order parameters alone."""
-        done: dict[Any, Any] = {}
-        while len(done) < len(written):
-            ready = [h for h, e in written.items() if h not in done and e.free_symbols & set(written) <= set(done)]
-            if not ready:
-                left = ", ".join(str(h) for h in written if h not in done)
-                raise ModelError(f"the mixed term makes conjugates depend on each other in a circle: {left}")
-            done |= {h: written[h].xreplace(done) for h in ready}
-        return {h: done[h] for h in written}
+        _ = saddle.hats_in_order
+        return saddle

@@ -19,12 +19,13 @@ from .averages import GaussianAverage, outermost
 from .model import Definition, Model, Parameter, definition_function
 from .printing import LoweringError, variable
 from .spectral import closed_form
+from .walk import pieces, replaced, symbols_in
 
 
 def standardise(expression: Any, depth: int = 0) -> Any:
     """Averages over correlated Gaussians -> nested averages over iid standard normals, named by depth."""
     expression = closed_form(expression)
-    return expression.xreplace({node: _standard(node, depth) for node in outermost(expression)})
+    return replaced(expression, {node: _standard(node, depth) for node in outermost(expression)})
 
 
 def _standard(node: GaussianAverage, depth: int) -> Any:
@@ -32,7 +33,7 @@ def _standard(node: GaussianAverage, depth: int) -> Any:
     zs = [variable(depth + k) for k in range(count)]
     root = node.covariance.cholesky(hermitian=False) if count > 1 else sp.Matrix([[sp.sqrt(node.covariance[0, 0])]])
     fields = root * sp.Matrix(zs)
-    f = node.f.xreplace(dict(zip(node.variables, fields, strict=True)))
+    f = replaced(node.f, dict(zip(node.variables, fields, strict=True)))
     f = standardise(f, depth + count)
     for z in reversed(zs):
         f = GaussianAverage(f, z)
@@ -80,13 +81,13 @@ class Table:
 
     def tabulate(self, expression: Any) -> Any:
         """Replace the averages in a standardised expression that need parameters only by table entries."""
-        nodes = sorted(expression.atoms(GaussianAverage), key=sp.default_sort_key)  # table names must not depend on hashing
+        nodes = sorted(pieces(expression, GaussianAverage), key=sp.default_sort_key)  # table names must not depend on hashing
         found = {}
         allowed = self.parameters | set(self.scalars)
         for node in nodes:
-            names = {str(s) for s in node.free_symbols}
+            names = {str(s) for s in symbols_in(node)}
             over_columns = variable(0) in node.variables and any(
-                getattr(type(f), "is_definition", False) for f in node.atoms(sp.Function)
+                getattr(type(f), "is_definition", False) for f in pieces(node, sp.Function)
             )
             if names <= allowed and over_columns:
                 continue  # columns come after scalars: such an average is made where it is needed
@@ -94,7 +95,7 @@ class Table:
                 found[node] = self._scalar(node)
             elif names <= allowed | {"z0"} and variable(0) not in node.variables:
                 found[node] = self._column(node)
-        return expression.xreplace(found)
+        return replaced(expression, found)
 
     def _scalar(self, node: Any) -> Any:
         if node not in self._known:

@@ -25,6 +25,7 @@ import sympy as sp
 from .activations import Activation, Z
 from .free_entropy import ModelError
 from .losses import Loss
+from .walk import pieces
 
 #: Arguments of every node, in order.
 ARGUMENTS = ("C", "T", "rho", "Psi", "S", "V", "noise", "flip")
@@ -151,7 +152,7 @@ class OutputChannel:
 def channel_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:
     """Nodes in expressions by their arguments, in a fixed order."""
     found: dict[tuple[Any, ...], dict[Any, None]] = {}
-    nodes = {node for e in expressions for node in e.atoms(ChannelNode)}
+    nodes = set().union(*[pieces(e, ChannelNode) for e in expressions])
     for node in sorted(nodes, key=sp.default_sort_key):
         found.setdefault(node.args, {})[node] = None
     return {arguments: list(group) for arguments, group in found.items()}

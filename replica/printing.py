@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -19,6 +20,7 @@ from .averages import GaussianAverage, outermost
 from .functions import PRIMITIVES
 from .relaxation import PIECES
 from .spectral import TRANSFORMS
+from .walk import REMEMBERED, one, pieces, replaced, symbols_in
 
 INDENT = "    "
 
@@ -158,14 +160,14 @@ class FunctionWriter:
         index = f"_i{depth}"
         held = {node: self.new() for node in nodes}
         integrands = [node.f for node in nodes]
-        replaced, columns = _place_columns(integrands, depth)
+        placed, columns = _place_columns(integrands, depth)
         hoisted: dict[Any, Any] = {}
         moving = {z, *columns}
-        outside = {a for e in replaced for a in e.atoms(GaussianAverage) if not a.free_symbols & moving}
+        outside = {a for e in placed for a in pieces(e, GaussianAverage) if not symbols_in(a) & moving}
         if outside:
             held_outside = self.averages(outside, depth + 1, rule)
-            replaced = [e.xreplace(held_outside) for e in replaced]
-        integrands = [_hoist(_reciprocals(e), moving, hoisted, self.new) for e in replaced]
+            placed = [replaced(e, held_outside) for e in placed]
+        integrands = [_hoist(_reciprocals(e), moving, hoisted, self.new) for e in placed]
         if hoisted:
             self.assign_all([(s, e) for e, s in hoisted.items()])
         for s in held.values():
@@ -180,7 +182,7 @@ class FunctionWriter:
         inner = [n for e in integrands for n in outermost(e)]
         if inner:
             found = prologue(self, inner, depth + 1) if prologue else self.averages(inner, depth + 1, rule)
-            integrands = [e.xreplace(found) for e in integrands]
+            integrands = [replaced(e, found) for e in integrands]
         integrands = self.called(integrands)
         shared, reduced = sp.cse(integrands, symbols=iter(self.new, None), order="none")
         for symbol, e in shared:
@@ -224,27 +226,28 @@ def _place_columns(expressions: Sequence[Any], depth: int) -> tuple[list[Any], d
     z = variable(depth)
     found: dict[Any, Any] = {}
     for e in expressions:
-        for f in e.atoms(sp.Function):
+        for f in pieces(e, sp.Function):
             if getattr(type(f), "is_definition", False) and f.args[0] == z:
                 found[f] = definition_symbol(type(f).__name__, depth)
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
-    return [e.xreplace(found) for e in expressions], {s: f"_c_{type(f).__name__}" for f, s in ordered}
+    return [replaced(e, found) for e in expressions], {s: f"_c_{type(f).__name__}" for f, s in ordered}
 
 
+@lru_cache(REMEMBERED)
 def _reciprocals(e: Any) -> Any:
     """Negative integer powers as powers of a reciprocal."""
     if not e.args or isinstance(e, GaussianAverage):
         return e
     if isinstance(e, sp.Pow) and e.exp.is_Integer and e.exp < 0 and not e.base.is_Number:
-        return Reciprocal(_reciprocals(e.base)) ** (-e.exp)
-    return e.func(*[_reciprocals(a) for a in e.args])
+        return one(Reciprocal(_reciprocals(e.base)) ** (-e.exp))
+    return one(e.func(*[_reciprocals(a) for a in e.args]))
 
 
 def _hoist(e: Any, moving: set[Any], hoisted: dict[Any, Any], new: Any) -> Any:
     """Replace every maximal sub-expression that the loop does not change by a symbol assigned before it."""
 
     def still(a: Any) -> bool:
-        return not a.free_symbols & moving
+        return not symbols_in(a) & moving
 
     def name(a: Any) -> Any:
         if a.is_Atom or not isinstance(a, sp.Expr) or (-a).is_Atom:  # conditions stay where they are

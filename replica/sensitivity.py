@@ -108,8 +108,9 @@ class _Kernel(Compiler):
         phi = sp.Symbol("free_entropy", real=True)
         self.seen = {**{o: self.observables[o] for o in names if self._smooth(self.observables[o])},
                      phi: self.free_entropy.expression}  # fmt: skip
-        hats = {h: self._lower(saddle.hats[h]) for h in self.hats}
-        self.slopes = {(h, x): self._lower(sp.diff(saddle.hats[h], x)) for h in self.hats for x in self.unknowns}
+        explicit = saddle.explicit_hats()
+        hats = {h: self._lower(explicit[h]) for h in self.hats}
+        self.slopes = {(h, x): self._lower(sp.diff(explicit[h], x)) for h in self.hats for x in self.unknowns}
         lowered = [self._lower(e) for e in [*self.residuals, *self.seen.values()]]
         partial = {
             (i, s): self._lower(sp.diff(e, s))

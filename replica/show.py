@@ -10,6 +10,7 @@ from typing import Any
 
 import sympy as sp
 
+from .abbreviate import abbreviate
 from .activations import NAMED
 from .dynamics import DynamicModel, State
 from .lowering import entries
@@ -114,13 +115,18 @@ class _Page:
             yield from self.heading("Definitions (parameters only, tabulated once per parameter set)", 2)
             for symbol, e in entries(model.definitions()):
                 yield from self.equation(symbol, e)
+        derived = [(symbol, e, "") for symbol, e in [*saddle.hats.items(), *saddle.overlaps.items()]]
+        derived += [(sp.S.Zero, e, f"fixes {m}") for m, e in saddle.stationarity.items()]
+        shared, (phi, *rights) = abbreviate([free_entropy.expression, *(e for _, e, _ in derived)])
+        if shared:
+            yield from self.heading("Abbreviations (pieces that stand in the equations below more than once)", 2)
+        for name, e in shared:
+            yield from self.equation(name, e)
         yield from self.heading("Free entropy", 2)
-        yield from self.equation(sp.Symbol(r"Phi", real=True), free_entropy.expression)
+        yield from self.equation(sp.Symbol(r"Phi", real=True), phi)
         yield from self.heading("Saddle point (derived: the stationarity conditions of the free entropy)", 2)
-        for symbol, e in [*saddle.written.items(), *saddle.overlaps.items()]:
-            yield from self.equation(symbol, e)
-        for m, e in saddle.stationarity.items():
-            yield from self.equation(sp.S.Zero, e, note=f"fixes {m}")
+        for (symbol, _, note), e in zip(derived, rights, strict=True):
+            yield from self.equation(symbol, e, note=note)
         yield from self.heading("Structure (derived: the order in which blocks are solved)", 2)
         unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
         for k, block in enumerate(analyse(saddle, unknowns), 1):

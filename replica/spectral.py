@@ -19,6 +19,8 @@ from typing import Any
 import sympy as sp
 from sympy.core.expr import Expr
 
+from .walk import pieces, replaced
+
 
 class _Transform(sp.Function):
     nargs = 2
@@ -210,4 +212,4 @@ class SpectralAverage(Expr):
 def closed_form(expression: Any) -> Any:
     """Replace every spectral average in an expression by its closed form."""
     expression = sp.sympify(expression, strict=True)
-    return expression.xreplace({node: node.closed_form() for node in expression.atoms(SpectralAverage)})
+    return replaced(expression, {node: node.closed_form() for node in pieces(expression, SpectralAverage)})

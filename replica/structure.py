@@ -1,6 +1,7 @@
 """Who depends on whom: the block-triangular order of the saddle-point equations, and which blocks are linear.
 
-An order parameter depends on its conjugates' arguments, a free order parameter on whatever its stationarity contains.
+An order parameter depends on its conjugates' arguments, a free order parameter on whatever its stationarity contains; both
+on order parameters they contain themselves, next to a mixed term.
 The strongly connected components of that graph, in order, are small systems to be solved one after the other.  A block is
 linear if its Jacobian with respect to its own unknowns does not contain them.
 """
@@ -14,7 +15,9 @@ from typing import Any
 import sympy as sp
 from sympy.utilities.iterables import strongly_connected_components
 
+from .calculus import derivative
 from .free_entropy import SaddlePoint
+from .walk import symbols_in
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class SymbolicBlock:
     linear: bool
     #: d residual / d hat and d residual / d unknown at fixed hats, by (row, symbol); zeros left out.
     slopes: dict[tuple[int, Any], Any]
-    #: d hat / d unknown, by (hat, unknown); zeros left out.
+    #: d hat / d unknown, by (hat, unknown), in terms of those of the conjugates it contains; zeros left out.
     hat_slopes: dict[tuple[Any, Any], Any]
 
     def jacobian(self, i: int, j: int) -> Any:
@@ -59,32 +62,45 @@ def slope_symbol(hat: Any, unknown: Any) -> Any:
 def analyse(saddle: SaddlePoint, unknowns: Sequence[Any]) -> list[SymbolicBlock]:
     """Blocks in the order in which they can be solved."""
     everything = set(unknowns)
-    hat_needs = {h: e.free_symbols & everything for h, e in saddle.hats.items()}
+    hat_needs: dict[Any, frozenset[Any]] = {}
+    for h in saddle.hats_in_order:
+        found = symbols_in(saddle.hats[h])
+        hat_needs[h] = (found & everything).union(*[hat_needs[g] for g in found & set(saddle.hats)])
 
-    def needs(x: Any) -> set[Any]:
+    def needs(x: Any) -> frozenset[Any]:
         if x in saddle.stationarity:
-            return saddle.stationarity[x].free_symbols & everything
-        hats = saddle.overlaps[x].free_symbols & set(saddle.hats)
-        return set().union(*[hat_needs[h] for h in hats]) if hats else set()
+            return symbols_in(saddle.stationarity[x]) & everything
+        found = symbols_in(saddle.overlaps[x])
+        return (found & everything).union(*[hat_needs[h] for h in found & set(saddle.hats)])
 
     edges = [(x, y) for x in unknowns for y in unknowns if y in needs(x)]
     components = strongly_connected_components((list(unknowns), edges))
     return [_block(saddle, sorted(c, key=list(unknowns).index), hat_needs) for c in components]
 
 
-def _block(saddle: SaddlePoint, mine: list[Any], hat_needs: dict[Any, set[Any]]) -> SymbolicBlock:
+def _block(saddle: SaddlePoint, mine: list[Any], hat_needs: dict[Any, frozenset[Any]]) -> SymbolicBlock:
     residual = tuple(saddle.stationarity[x] if x in saddle.stationarity else saddle.overlaps[x] - x for x in mine)
-    hats = [h for h in saddle.hats if any(h in r.free_symbols for r in residual)]
-    moving = [h for h in hats if hat_needs[h] & set(mine)]
+    in_order = saddle.hats_in_order
+    seen = set().union(*[symbols_in(r) for r in residual])
+    moving = [h for h in in_order if h in seen and hat_needs[h] & set(mine)]
     slopes = {}
     for i, r in enumerate(residual):
         for s in [*moving, *mine]:
-            slope = sp.diff(r, s)
+            slope = derivative(r, s)
             if slope != 0:
                 slopes[i, s] = slope
-    hat_slopes = {(h, x): sp.diff(saddle.hats[h], x) for h in moving for x in mine}
-    hat_slopes = {k: v for k, v in hat_slopes.items() if v != 0}
-    varying = set(mine) | set(moving)
-    linear = not any(e.free_symbols & varying for e in [*slopes.values(), *hat_slopes.values()])
-    needed = [h for h in saddle.hats if h in hats or any(h in e.free_symbols for e in slopes.values())]
-    return SymbolicBlock(tuple(mine), tuple(needed), residual, linear, slopes, hat_slopes)
+    needed = set().union(seen, *[symbols_in(e) for e in slopes.values()])
+    for h in reversed(in_order):  # with the conjugates they are made of
+        needed |= symbols_in(saddle.hats[h]) if h in needed else set()
+    chain = [h for h in in_order if h in needed and hat_needs[h] & set(mine)]
+    hat_slopes: dict[tuple[Any, Any], Any] = {}
+    for h in chain:
+        e = saddle.hats[h]
+        for x in mine:
+            through = [derivative(e, g) * slope_symbol(g, x) for g in chain if g in symbols_in(e) and (g, x) in hat_slopes]
+            slope = derivative(e, x) + sp.Add(*through)
+            if slope != 0:
+                hat_slopes[h, x] = slope
+    varying = set(mine) | set(chain)
+    linear = not any(symbols_in(e) & varying for e in [*slopes.values(), *hat_slopes.values()])
+    return SymbolicBlock(tuple(mine), tuple(h for h in in_order if h in needed), residual, linear, slopes, hat_slopes)

@@ -112,11 +112,12 @@ def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
     """Damped iteration in place; returns (status, steps).
 
     If some component overshoots with growing amplitude `OVERSHOOTS` times in a row, its slope is too negative for this
-    damping: the weight of the new value is halved, for good.
+    damping: the weight of the new value is halved, for good.  A component that a step would carry over a bound goes half-way
+    to it, unless that has happened `PATIENCE` times in a row: then the map itself leads out.
     """
     n = x.size
     new, f, count = np.empty(n), np.zeros(n), np.zeros(n, dtype=np.int64)
-    best, since, raises = np.inf, 0, 0
+    best, since, raises, holds = np.inf, 0, 0, 0
     for step in range(1, max_steps + 1):
         update(x, p, table, new)
         residual = scaled_distance(x, new, floor)
@@ -129,14 +130,20 @@ def damped(update, x, p, table, lower, upper, floor, damping, rtol, max_steps):
             best, since = residual, 0
         if since == PATIENCE and true_residual(update, x, p, table, floor, rtol, new) <= rtol:
             return CONVERGED, step
-        moved, overshoots = False, False
+        moved, overshoots, held = False, False, False
         for i in range(n):
             ahead = new[i] - x[i]
             count[i] = count[i] + 1 if ahead * f[i] < 0.0 and abs(ahead) > abs(f[i]) else 0
             overshoots = overshoots or count[i] >= OVERSHOOTS
             f[i] = ahead
             moved = moved or abs((1.0 - damping) * ahead) > EPS * abs(x[i])
-            x[i] = damping * x[i] + (1.0 - damping) * new[i]
+            step_to = damping * x[i] + (1.0 - damping) * new[i]
+            if lower[i] <= x[i] <= upper[i] and not lower[i] <= step_to <= upper[i]:
+                held = True
+                if holds < PATIENCE:
+                    step_to = 0.5 * (x[i] + (lower[i] if step_to < lower[i] else upper[i]))
+            x[i] = step_to
+        holds = holds + 1 if held else 0
         if overshoots and residual > DIVERGED and raises < MAX_RAISES:
             damping = 0.5 * (1.0 + damping)
             raises += 1
@@ -181,14 +188,15 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
     """Anderson acceleration in place; returns (status, steps).
 
     An accelerated step out of bounds is replaced by the damped one.  A residual ten times the best one, no better one for
-    a while, or a state out of bounds restarts from the best state without history, the weight of the new value halved.
+    a while, or a state out of bounds restarts from the best state without history; if that state is the one of the restart
+    before, nothing was gained since, and the weight of the new value is halved.
     """
     n = x.size
     new, old_x, f, old_f, best_x = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     trial = np.empty(n)
     copy(best_x, x)
     x_steps, f_steps, scale = np.zeros((depth, n)), np.zeros((depth, n)), np.empty(n)
-    kept, newest, best, since, raises = 0, -1, np.inf, 0, 0
+    kept, newest, best, since, raises, before = 0, -1, np.inf, 0, 0, np.inf
     for step in range(1, max_steps + 1):
         left = outside(x, lower, upper) >= 0
         update(x, p, table, new)
@@ -201,8 +209,10 @@ def anderson(update, x, p, table, lower, upper, floor, damping, depth, rtol, max
                 return (LEFT_DOMAIN if left else NONFINITE), step
             if raises < MAX_RAISES:
                 copy(x, best_x)
-                damping = 0.5 * (1.0 + damping)
-                raises += 1
+                if best >= before:
+                    damping = 0.5 * (1.0 + damping)
+                    raises += 1
+                before = best
                 kept, newest, since = 0, -1, 0
                 update(x, p, table, new)
         elif residual < 0.99 * best:

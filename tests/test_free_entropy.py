@@ -62,7 +62,7 @@ def test_the_gradient_of_the_free_entropy_is_couplings_times_the_violation_of_th
     phi = MODELS[name]().free_entropy()
     saddle = phi.saddle_point
     for x, h, c in phi.couplings:
-        assert sp.expand(sp.diff(phi.expression, x) - c * (h - saddle.written[h])) == 0
+        assert sp.expand(sp.diff(phi.expression, x) - c * (h - saddle.hats[h])) == 0
         assert sp.expand(sp.diff(phi.expression, h) - c * (x - saddle.overlaps[x])) == 0
     for free, expression in saddle.stationarity.items():
         assert sp.expand(sp.diff(phi.expression, free) - expression) == 0
@@ -86,8 +86,8 @@ def test_an_order_parameter_that_hides_in_a_covariance_counts_as_mixed():
 def test_a_mixed_term_puts_conjugates_into_conjugates():
     free = FreeEntropy([(q, V_hat, 1), (V, q_hat, 1)], q_hat**2 + V_hat, V**3, mixed=q * q_hat)
     saddle = free.saddle_point
-    assert saddle.written == {V_hat: -q_hat, q_hat: -3 * V**2}
-    assert saddle.hats == {V_hat: 3 * V**2, q_hat: -3 * V**2}
+    assert saddle.hats == {V_hat: -q_hat, q_hat: -3 * V**2}
+    assert saddle.explicit_hats() == {V_hat: 3 * V**2, q_hat: -3 * V**2}
     assert saddle.overlaps == {q: -1, V: -2 * q_hat - q}
 
 

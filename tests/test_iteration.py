@@ -78,10 +78,12 @@ def test_left_domain_by_a_constraint(magnet, method):
 
 @pytest.mark.parametrize("method", [Newton, DampedIteration])
 def test_stalled_below_rounding(srf, method):
-    # Anderson happens to land on a state that the map reproduces to the last bit.
-    solution = solve(srf, method=method(rtol=1e-18, max_steps=5000), **DEFAULT)
-    assert solution.result is Result.STALLED
-    assert solution.residual < 1e-12  # it did arrive; only the tolerance is out of reach
+    # Often a state is hit that the map reproduces to the last bit, or to what rounding explains; hence many points.
+    alphas = np.linspace(0.5, 3, 41)
+    solutions = [solve(srf, method=method(rtol=1e-18, max_steps=5000), **{**DEFAULT, "alpha": a}) for a in alphas]
+    assert all(s.residual < 1e-12 for s in solutions)  # all did arrive; only the tolerance is out of reach
+    assert {s.result for s in solutions} <= {Result.STALLED, Result.CONVERGED}
+    assert any(s.result is Result.STALLED for s in solutions)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,7 +14,7 @@ f, g = sp.Function("f"), sp.Function("g")
 
 
 def blocks_of(model):
-    unknowns = [s for x in model.declared(OrderParameter).values() for s in model.components(x)]
+    unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
     return analyse(model.free_entropy().saddle_point, unknowns)
 
 

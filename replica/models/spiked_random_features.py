@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import sympy as sp
 
 from ..averages import GaussianAverage, gaussian
+from ..finite_batch import Batch, response, trace_term
 from ..free_entropy import FreeEntropy
 from ..functions import normal_cdf
 from ..model import (
@@ -16,6 +17,7 @@ from ..model import (
     Definition,
     FunctionOption,
     LossOption,
+    OptionError,
     OrderParameter,
     Parameter,
     WholeOption,
@@ -31,6 +33,7 @@ half = sp.Rational(1, 2)
 kappa, zeta, omega, g, z, xi = gaussian("kappa zeta omega g z xi")
 #: Numbers of groups of neurons other than one.
 SEVERAL = ("2", "3")
+EXACT = {"bulk": "exact"}
 GROUP, PAIR = ("group",), ("group", "group_other")
 #: Order parameters scale with the square of the activation, which can be anything: convergence is judged relatively.
 TINY = 1e-30
@@ -91,8 +94,8 @@ class SpikedRandomFeatures(Supervised):
     labels = ChoiceOption("real labels, or the sign of the target", "real", ("real", "sign"))
     loss = LossOption("training loss of the readout", "square")
     bulk = ChoiceOption(
-        "first-layer rows off the spike: isotropic, with norms coupled to the spike as trained rows have, or as published",
-        "isotropic", ("isotropic", "coupled", "notebook"),
+        "first-layer rows off the spike: isotropic, with norms coupled to the spike as trained rows have, as published, or exact",
+        "isotropic", ("isotropic", "coupled", "notebook", "exact"),
     )  # fmt: skip
     mean_mode = ChoiceOption(
         "ridge cost of the mean readout: dropped, as in the limit, or that of `width` neurons",
@@ -113,6 +116,13 @@ class SpikedRandomFeatures(Supervised):
     theta = OrderParameter("overlap with the spike", index=GROUP, latex=r"\theta")
     psi = OrderParameter("overlap with the target direction orthogonal to the spike", index=GROUP, latex=r"\psi")
     m = OrderParameter("mean readout, rescaled by sqrt(p)", index=GROUP, free=True)
+    nu = OrderParameter("overlap of the readout with initial rows along the spike", latex=r"\nu", only=EXACT)
+    G1 = OrderParameter("resolvent of the rows' covariance", lower=0, start=0.5, latex="G_1", only=EXACT)
+    G12 = OrderParameter("the same times the kept part of the initial rows", start=0.3, latex="G_{12}", only=EXACT)
+    G2 = OrderParameter("share of the initial rows that the data do not see", lower=0, start=0.5, latex="G_2", only=EXACT)
+    R1 = OrderParameter("change of G1 along the forces", latex="R_1", only=EXACT)
+    R12 = OrderParameter("change of G12 along the forces", latex="R_{12}", only=EXACT)
+    R2 = OrderParameter("change of G2 along the forces", latex="R_2", only=EXACT)
     q1_hat = Conjugate(V1, -half)
     q2_hat = Conjugate(V2, -half)
     V1_hat = Conjugate(q1, half)
@@ -120,6 +130,13 @@ class SpikedRandomFeatures(Supervised):
     theta_hat = Conjugate(theta, -1)
     psi_hat = Conjugate(psi, -1)
     m_hat = Conjugate(m, -1, only={"mean_mode": "finite"})
+    nu_hat = Conjugate(nu, -1, only=EXACT)
+    R1_hat = Conjugate(G1, -half, only=EXACT)
+    R12_hat = Conjugate(G12, -1, only=EXACT)
+    R2_hat = Conjugate(G2, -half, only=EXACT)
+    G1_hat = Conjugate(R1, -half, only=EXACT)
+    G12_hat = Conjugate(R12, -1, only=EXACT)
+    G2_hat = Conjugate(R2, -half, only=EXACT)
 
     h0 = Definition("mean of the activation", latex="h_0")
     h1 = Definition("mean slope of the activation (almost everywhere)", latex="h_1")
@@ -146,11 +163,22 @@ class SpikedRandomFeatures(Supervised):
     mu1 = Definition("linear feature given kappa", of="kappa", index=GROUP, latex=r"\mu_1")
     mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", index=GROUP, latex=r"\mu_2^2")
 
+    length = Definition("norm of the spike before scaling", latex=r"|\bar v|", only=EXACT)
+    kept = Definition("coefficient of the batch's matrix M in the rows", latex="a", only=EXACT)
+    shaken = Definition("coefficient of the batch's matrix N in the rows' covariance", latex="b", only=EXACT)
+    idle = Definition("1 without batch or step, else 0", only=EXACT)
+    inverse_rho = Definition("1/rho, or 0 without batch or step", latex=r"\rho^{-1}", only=EXACT)
+    aim = Definition("mean label given the teacher field", of="kappa", latex=r"\bar y", only=EXACT)
+    bent = Definition("response of the mean feature to an initial row's overlap with the spike", of="kappa",
+                      latex=r"\chi_0", only=EXACT)  # fmt: skip
     chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", index=GROUP, latex=r"\chi")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.finite = self.choices["mean_mode"] == "finite"
+        self.exact = self.choices["bulk"] == "exact"
+        if self.exact and self.choices["groups"] > 1:
+            raise OptionError(f"srf: bulk = exact is known for one group of neurons, not groups = {self.choices['groups']}")
         if self.sign:
             self.choices["label"] = self.choices["target"].signed()
 
@@ -208,13 +236,31 @@ class SpikedRandomFeatures(Supervised):
                 (sp.sqrt(self.residual_var * self.batch) / spike, True),  # no cancellation as gamma -> 1
             ),
         }
+        if self.exact:
+            slope_rest = GaussianAverage((slope(z) - self.h1 - self.e2 * z) ** 2, z)
+            shared |= {
+                self.length: spike,
+                self.kept: self.step * self.e2,
+                self.shaken: self.step**2 * slope_rest * self.batch,
+                self.idle: sp.Piecewise((1, sp.Eq(self.step * self.batch, 0)), (0, True)),
+                self.inverse_rho: sp.Piecewise((0, sp.Eq(self.idle, 1)), (1 / self.rho, True)),
+                self.aim(kappa): target(kappa),
+            }
         grouped = [self.r, self.row, self.row_spike, self.c, self.c_spike, self.coupling]
         grouped += [f(kappa) for f in (self.mu0, self.mu1, self.mu2sq, self.chi)]
         by_group = [self._group(k, self.step * u, spike) for k, u in enumerate(readouts)]
-        return shared | {
+        shared |= {
             name: values[0] if len(values) == 1 else sp.ImmutableMatrix(values)
             for name, *values in zip(grouped, *by_group, strict=True)
         }
+        if self.exact:
+            shared[self.bent(kappa)] = self.coupling * self.row * self._curvature(0)
+        return shared
+
+    def _curvature(self, k: int) -> Any:
+        """Mean second derivative of the activation given kappa, by Stein's lemma."""
+        c, feature = entries(self.c)[k], self.activation(entries(self.r)[k] * kappa + g)
+        return GaussianAverage((g**2 - c) * feature, g, [[c]]) / c**2
 
     def _group(self, k: int, rate: Any, spike: Any) -> list[Any]:
         """Definitions of group k, whose rows move at `rate`, in the order in which `definitions` names them."""
@@ -230,13 +276,13 @@ class SpikedRandomFeatures(Supervised):
             row + (stretched if self.bulk != "notebook" else 0),
             row**2 + rate**2 * self.slope_var * self.residual_var * self.batch,
             sp.Piecewise((row_spike**2, sp.Eq(self.alpha0, sp.oo)), (c, True)),
-            rate * self.e3 * spike if self.bulk == "coupled" else sp.S.Zero,
+            rate * self.e3 * spike if self.bulk in ("coupled", "exact") else sp.S.Zero,
             GaussianAverage(feature, g, [[c]]),
             GaussianAverage(g * feature, g, [[c]]) / c,
             # Two passes: as a difference of moments it can come out negative.
             GaussianAverage((feature - mu0 - mu1 * g) ** 2, g, [[c]]),
-            # A row's norm changes the mean feature through its curvature, E sigma'' by Stein's lemma.
-            kappa * mu1 + coupling * row * row_spike / c_spike * GaussianAverage((g**2 - c) * feature, g, [[c]]) / c**2,
+            # A row's norm changes the mean feature through its curvature.
+            kappa * mu1 + (0 if self.exact else coupling * row * row_spike / c_spike * self._curvature(k)),
         ]
 
     def _given_kappa(self) -> tuple[Any, Any, Any, Any]:
@@ -247,7 +293,8 @@ class SpikedRandomFeatures(Supervised):
         def spread(linear: Any, rest: Any) -> Any:
             return (mu1.T * square(linear) * mu1)[0] + mu2sq.dot(rest)
 
-        return mu0.dot(m) + chi.dot(theta), mu1.dot(psi), spread(self.q1, q2), spread(self.V1, v2)
+        bent = self.bent(kappa) * self.nu if self.exact else 0
+        return mu0.dot(m) + chi.dot(theta) + bent, mu1.dot(psi), spread(self.q1, q2), spread(self.V1, v2)
 
     def closed_fields(self) -> tuple[Any, Any, Any]:
         mean, _, _, response = self._given_kappa()
@@ -273,18 +320,43 @@ class SpikedRandomFeatures(Supervised):
             q2_hat, v2_hat, theta_hat, c_spike = (
                 entries(e)[k] for e in (self.q2_hat, self.V2_hat, self.theta_hat, self.c_spike)
             )
-            force = q2_hat + self.beta * c_spike * theta_hat**2
+            force = q2_hat + (0 if self.exact else self.beta * c_spike * theta_hat**2)
             if self.finite:
                 force += self.width * entries(self.m_hat)[k] ** 2
             weights += share * force / (self.penalty + v2_hat)
-        forces = square(self.q1_hat) + self.beta * psi_hat * psi_hat.T
+        if self.exact:
+            layer = self._remembering_layer()
+        else:
+            forces = square(self.q1_hat) + self.beta * psi_hat * psi_hat.T
+            layer = projection(entries(self.V2), entries(self.q2), square(self.V1_hat), forces, c, self.beta)
         return FreeEntropy(
             self.couplings,
             potential_hat=half * weights,
             potential=-self.alpha / self.beta * self.envelope(),
             free=self.free,
-            mixed=projection(entries(self.V2), entries(self.q2), square(self.V1_hat), forces, c, self.beta),
+            mixed=layer,
         )
+
+    def _remembering_layer(self) -> Any:
+        """The layer whose rows remember the batch of the step: docs/theory/srf.md section 5.1."""
+        residual = sp.Symbol("residual", real=True)
+
+        def average(f: Any) -> Any:
+            if self.sign:
+                values = [((1 + y * self.aim(kappa)) / 2, y - self.h0) for y in (1, -1)]
+                return GaussianAverage(sp.Add(*[p * f.xreplace({residual: e}) for p, e in values]), kappa)
+            e = self.aim(kappa) - self.h0 + sp.sqrt(self.noise) * xi
+            return GaussianAverage(GaussianAverage(f.xreplace({residual: e}), xi), kappa)
+
+        batch = Batch(average, kappa, residual, self.kept, self.shaken, self.batch, self.gamma, self.length,
+                      self.inverse_rho, self.idle)  # fmt: skip
+        s = self.beta * self.V2 * self.V1_hat
+        g, change = (self.G1, self.G12, self.G2), (self.R1, self.R12, self.R2)
+        g_hat, change_hat = (self.G1_hat, self.G12_hat, self.G2_hat), (self.R1_hat, self.R12_hat, self.R2_hat)
+        along = self.V2 * self.q1_hat - self.q2 * self.V1_hat
+        forces = sp.Matrix([self.theta_hat, self.psi_hat, self.nu_hat])
+        pulled = (forces.T * response(batch, s, g) * forces)[0]
+        return half * (trace_term(batch, s, along, g, change, g_hat, change_hat) + self.beta * self.V2 * pulled)
 
     def constraints(self) -> Mapping[str, Any]:
         out = {}
@@ -294,6 +366,9 @@ class SpikedRandomFeatures(Supervised):
             )
             group = f" in group {k}" if self.choices["groups"] > 1 else ""
             out[f"psi^2 <= q1{group}"] = q1 - psi**2
+            if self.exact:
+                out["nu^2 <= beta q2"] = self.beta * self.q2 - self.nu**2
+                continue
             out[f"theta^2 <= beta c_v q2{' share' if group else ''}{group}"] = self.beta * c_spike * share * q2 - theta**2
         return out
 
