@@ -95,8 +95,9 @@ def test_population_gradient_is_the_average_of_the_batch_gradient():
         return np.sin(x) + x**2
 
     teacher, rows = simulations._unit_rows(1, size, rng)[0], simulations._unit_rows(width, size, rng)
-    exact = simulations._population_gradient(relu, step, target, rows, teacher)
-    batch = simulations._batch_gradient(relu, step, Labels(make_activation("sin(z) + z**2")), rows, teacher, samples, rng)
+    exact = simulations._population_gradient(relu, step, target, rows, teacher, 1.0)
+    labels = Labels(make_activation("sin(z) + z**2"))
+    batch = simulations._batch_gradient(relu, step, labels, rows, teacher, np.ones(width), samples, rng)
     # Components along the row and along the teacher, averaged over rows: Monte Carlo error about 1e-2, and the initial
     # output differs from its infinite-width limit by terms of order size^(-1).
     for direction in (rows, teacher):
@@ -130,7 +131,7 @@ def test_step_rescales_rows_by_their_overlap_with_the_spike():
     rng = np.random.default_rng(13)
     slope, third, teacher_slope = 0.605706, -0.363595, math.exp(-0.5)  # E tanh', E tanh' (z^2 - 1), E sin'
     teacher, rows = simulations._unit_rows(1, 400, rng)[0], simulations._unit_rows(300, 400, rng)
-    gradient = simulations._population_gradient(np.tanh, tanh_slope, np.sin, rows, teacher)
+    gradient = simulations._population_gradient(np.tanh, tanh_slope, np.sin, rows, teacher, 1.0)
     rescaling = teacher_slope * third * (rows @ teacher)[:, None] * rows
     rest = gradient - teacher_slope * slope * teacher - rescaling
     # The next term carries one more power of the overlap, 1/20 at this size.
