@@ -36,7 +36,7 @@ def spectrum(
         draw(found, output)
     numbers = {
         "atom": found.atom, "mass": found.mass, "mean": found.mean, "residual": found.residual,
-        "mean_outlier": found.mean_outlier, "spike_outliers": found.spike_outliers, "edges": [list(e) for e in found.edges],
+        "mean_outliers": found.mean_outliers, "spike_outliers": found.spike_outliers, "edges": [list(e) for e in found.edges],
     }  # fmt: skip
     if as_json:
         arrays = {"x": _finite(found.x), "density": _finite(found.density)}

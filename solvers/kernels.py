@@ -32,7 +32,7 @@ from .problem import FixedPointProblem, KernelSource, TrajectoryProblem
 log = logging.getLogger(__name__)
 
 SIGNATURE_VERSION = "1"
-f1 = types.float64[::1]
+f1, c1 = types.float64[::1], types.complex128[::1]
 #: Signatures of the entry points; all arrays C-contiguous float64, no return value.  The first six are those of a saddle
 #: point, the last four those of a trajectory.
 SIGNATURES = {
@@ -42,6 +42,7 @@ SIGNATURES = {
     "observe": types.void(f1, f1, f1, f1),  # x, p, table, out
     "entropy": types.void(f1, f1, f1, f1),  # (x, hats), p, table, out
     "sensitivity": types.void(f1, f1, f1, f1),  # x, p, table, out
+    "continued": types.void(types.int64, c1, c1, f1, f1, c1, c1),  # which, x, z, p, table, residual, jacobian
     "prepare": types.void(f1, f1, f1),  # p, data, table
     "start": types.void(f1, f1, f1, f1),  # p, data, table, x
     "field": types.void(types.float64, f1, f1, f1, f1, f1),  # t, x, p, data, table, out

@@ -18,13 +18,37 @@ CASES = [
     ({"activation": "erf"}, {"alpha": 1.0, "beta": 2.0, "alpha0": 0.0, "eta": 1.0}),
 ]
 
+MORE = [
+    ({"groups": 2, "activation": "tanh"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 2.0, "u_0": 0.5, "u_1": 1.5, "share_0": 2.0}),
+    pytest.param({"bulk": "exact", "activation": "relu"}, {"alpha": 1.5, "beta": 1.5, "alpha0": 2.0, "eta": 1.0},
+                 marks=pytest.mark.slow),
+    ({"labels": "sign", "loss": "hinge"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 2.0, "noise": 0.1}),
+]
+
+
+@pytest.mark.parametrize("options, point", MORE, ids=lambda x: str(x)[:30])
+def test_groups_and_every_bulk(options, point):
+    """Sum rules, and ridge regression on the negative axis, whose labels the responses do not see."""
+    model = SpikedRandomFeatures(**options)
+    found, r = spectrum(model, points=150, **point), _Resolvent(model, point, 144)
+    assert found.mass == pytest.approx(1, abs=1e-8)
+    assert found.mean == pytest.approx(r.scale, rel=1e-8)
+    assert len(found.mean_outliers) == options.get("groups", 1)
+    v = r.start(np.array([-1e3 + 0j]))
+    for x in np.geomspace(1e3, 0.5, 20):
+        v = r.newton(np.array([-x + 0j]), v, 100)
+    ridge = SpikedRandomFeatures(**{**options, "loss": "square", "labels": "real", "target": "sin"})
+    if "labels" not in options:  # the step of sign labels is another one
+        s = solve(ridge, reg=0.5, throw=True, **point)
+        assert r.density(1j * v)[0] * np.pi == pytest.approx(np.sum(s["V2"]), rel=1e-9)
+
 
 @pytest.mark.parametrize("options, point", CASES)
 def test_sum_rules(options, point):
     model = SpikedRandomFeatures(**options)
     found, r = spectrum(model, points=200, **point), _Resolvent(model, point, 144)
     assert found.mass == pytest.approx(1, abs=1e-9)
-    assert found.mean == pytest.approx(r.delta * float(r.weight @ (r.c * r.mu1sq + r.mu2sq)), rel=1e-9)
+    assert found.mean == pytest.approx(r.delta * float(r.share @ ((r.c[:, None] * r.mu1sq + r.mu2sq) @ r.weight)), rel=1e-9)
     assert (found.density > 0).all()
     assert found.atom == max(0, 1 - r.delta)
     assert found.residual < 1e-12
@@ -48,16 +72,16 @@ def test_simulated_eigenvalues_have_this_density(options, point):
     """L1 distance below 5 % at d = 700, the extensive outlier of the mean apart."""
     model, d, rng = SpikedRandomFeatures(**options), 700, np.random.default_rng(4)
     found, r = spectrum(model, points=400, **point), _Resolvent(model, point, 144)
-    p, n = round(r.beta * d), round(r.alpha * d)
+    p, n = round(r.parameters["beta"] * d), round(r.parameters["alpha"] * d)
     rows = rng.standard_normal((p, d))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     spike = np.zeros(d)
     definitions = ByHand.at(model.compile(), reg=1.0, **point).definitions(model)
     spike[0] = definitions["r"]
-    rows = np.sqrt(r.c) * rows + spike
+    rows = np.sqrt(r.c[0]) * rows + spike
     features = model.choices["activation"].numeric()(rng.standard_normal((n, d)) @ rows.T)
     eigenvalues = np.sort(np.linalg.svd(features, compute_uv=False) ** 2 / p)
-    assert eigenvalues[-1] / p == pytest.approx(found.mean_outlier, rel=0.1, abs=0.02)
+    assert eigenvalues[-1] / p == pytest.approx(found.mean_outliers[0], rel=0.1, abs=0.02)
     bulk = eigenvalues[eigenvalues < 1.2 * found.edges[-1][1]]
     bins = np.linspace(max(found.edges[0][0], 0.02), found.edges[-1][1], 21)
     heights = np.histogram(bulk, bins)[0] / p

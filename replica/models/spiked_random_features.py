@@ -69,7 +69,8 @@ class SpikedRandomFeatures(Supervised):
     ``bulk="isotropic"`` is the model of the paper: rows are a random direction plus the spike; ``bulk="notebook"`` has the
     published variance.  In the trained network the step also rescales row i by ``1 + coupling <v, w_i>``, of relative size
     d^(-1/2) but aligned with theta, so it changes the error at leading order (by some per cent); ``bulk="coupled"`` has
-    it.  docs/theory/srf.md section 3.
+    it.  docs/theory/srf.md section 3.  ``bulk="exact"`` has that and the anisotropy of rows that remember a finite batch:
+    the theory of the trained network at any alpha0 (section 5.1 there; one group of neurons).
 
     Source: arXiv:2402.04980; docs/theory/srf.md section 9 for the free entropy in these variables.
     """

@@ -24,6 +24,14 @@ CASES = [
 ]
 
 
+SIGNS = {"labels": "sign", "target": "identity"}
+EVERY_LOSS = [
+    ("square", {}), ("huber(0.5)", {"target": "identity"}), ("absolute", {"target": "identity"}),
+    ("quantile(0.3)", {"target": "identity"}), ("logistic", SIGNS), ("hinge", SIGNS), ("squared_hinge", SIGNS),
+    ("square", SIGNS), ("log(1 + exp((y - z)**2/2))", {"target": "identity"}),
+]  # fmt: skip
+
+
 @cache
 def compiled(count, **options):
     return SpikedRandomFeatures(groups=count, **options).compile()
@@ -33,16 +41,29 @@ def flat(solution, quantities):
     return np.array([np.asarray(solution[q.name])[i] for q in quantities for i in q.components])
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c[0]} groups {c[1].get('loss', 'square')}")
-def case(request):
-    count, options = request.param
-    point = {**POINT, **VALUES[count], **({"width": 500.0} if "mean_mode" in options else {})}
+def solved(count, options):
+    point = {**POINT, **VALUES.get(count, {}), **({"width": 500.0} if "mean_mode" in options else {})}
     problem = compiled(count, **options)
     return problem, point, solve(problem, method=Newton(rtol=1e-12), throw=True, **point)
 
 
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c[0]} groups {c[1].get('loss', 'square')}")
+def case(request):
+    return solved(*request.param)
+
+
 def test_the_gradient_of_the_free_entropy_vanishes(case):
-    problem, point, s = case
+    check_gradient(*case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("loss, options", EVERY_LOSS, ids=lambda x: x if isinstance(x, str) else "")
+def test_the_gradient_vanishes_for_every_loss_and_number_of_groups(loss, options, count):
+    check_gradient(*solved(count, {"loss": loss, **options}))
+
+
+def check_gradient(problem, point, s):
     hand = ByHand.at(problem, **point)
     quantities = [*problem.unknowns.quantities, *(q for q in problem.outputs.quantities if q.name.endswith("_hat"))]
     x = flat(s, quantities)
