@@ -80,7 +80,7 @@ class _Resolvent:
         problem = compiler.problem()
         point = problem.point({**parameters, "reg": 1.0})
         self.parameters = dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True))
-        shape, capacity = problem.table, grid_capacity(nodes, problem.table.features)
+        shape, capacity = problem.table, grid_capacity(nodes, problem.table.features, problem.table.panels)
         table = np.zeros(table_size(shape, nodes))
         entry_points(problem)["tabulate"](point, rule(nodes), table)
         count = int(table[0])
