@@ -71,11 +71,16 @@ class Activation:
     @property
     def zeros(self) -> tuple[float, ...]:
         """Points in [-12, 12] where sigma changes its sign, increasing."""
+        return self.zeros_within(12.0)
+
+    def zeros_within(self, reach: float) -> tuple[float, ...]:
+        """Points in [-reach, reach] where sigma changes its sign, increasing."""
         from scipy.optimize import brentq  # slow to import, seldom needed
 
         f = self.numeric()
-        grid = np.linspace(-12.0, 12.0, 9602)  # no node at 0, where many functions vanish
-        signs = np.sign(f(grid))
+        grid = np.linspace(-reach, reach, 2 * round(400 * reach) + 2)  # no node at 0, where many functions vanish
+        with np.errstate(over="ignore"):
+            signs = np.sign(f(grid))
         found = []
         for i in np.flatnonzero(signs[1:] * signs[:-1] < 0):
             found.append(float(brentq(lambda z: float(f(np.array([z]))[0]), grid[i], grid[i + 1], xtol=1e-15)))

@@ -20,12 +20,12 @@ from solvers.quadrature import panel_capacity
 from .abbreviate import abbreviate
 from .averages import GaussianAverage, marginalise, outermost
 from .calculus import derivative
-from .channel_kernel import channel_call, channel_text
+from .channel_kernel import channel_call, channel_text, places_call, places_count
 from .free_entropy import FreeEntropy, ModelError
 from .lowering import Table, features, standardise, substitute_formulas, table_parameters
 from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Parameter
-from .output import ARGUMENTS, channel_nodes
-from .printing import FunctionWriter, Rule, definition_symbol, variable
+from .output import ARGUMENTS, ChannelNode, channel_nodes
+from .printing import FunctionWriter, Rule, definition_symbol, place_columns, variable
 from .structure import SymbolicBlock, analyse, slope_symbol
 from .walk import pieces, replaced, symbols_in
 
@@ -136,6 +136,7 @@ class Compiler:
         left = dict(targets)
         while left:
             ready = [n for e in left.values() for n in outermost(e) if not symbols_in(n) & set(left)]
+            self._resolve(writer, ready)
             held = writer.averages(ready, 0, GRID)
             left = {name: replaced(e, held) for name, e in left.items()}
             now = {name: e for name, e in left.items() if not symbols_in(e) & set(left)}
@@ -143,6 +144,35 @@ class Compiler:
                 raise ModelError(f"{self.model.name}: {', '.join(map(str, left))} depend on each other in a circle")
             writer.assign_all(list(now.items()))
             left = {name: e for name, e in left.items() if name not in now}
+
+    def _resolve(self, w: FunctionWriter, nodes: Sequence[Any]) -> None:
+        """Nodes for averages over channels, as the order parameters at hand need them, from the grid of the table."""
+        calls = channel_nodes([n.f for n in nodes if pieces(n, ChannelNode)])
+        if not calls or self.channel is None:
+            return
+        most, columns = places_count(self.channel), list(self.table.columns)
+        w.write(f"_seen = np.zeros((_dense.shape[1], {most * len(calls)}))")
+        w.write(f"_places = np.empty({2 * most})")
+        w.write("for _i0 in range(int(_table[0])):")
+        w.level += 1
+        w.write("z0 = _dense[0, _i0]")
+        placed, found = place_columns([a for arguments in calls for a in arguments], 0)
+        for symbol, array in found.items():
+            w.write(f"{symbol} = _dense[{2 + columns.index(array.removeprefix('_c_'))}, _i0]")
+        for k, group in enumerate(calls.values()):
+            names = [sp.Symbol(f"{w.new()}_{a}") for a in ARGUMENTS]
+            arguments = placed[k * len(ARGUMENTS) : (k + 1) * len(ARGUMENTS)]
+            w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
+            w.write(places_call(self.channel, names, self._observed(group)).format(first=k * most))
+        w.level -= 1
+        w.write("_rows = _quadrature.outer_rule(_seen, _dense, int(_table[0]), _px, _pw)")
+        w.write("_z, _w, _n = _rows[0], _rows[1], _rows.shape[1]")
+        for k, name in enumerate(columns):
+            w.write(f"_c_{name} = _rows[{k + 2}]")
+
+    def _observed(self, nodes: Iterable[Any]) -> bool:
+        """Whether some moments are for observables only."""
+        return any(k == 0 or k >= OBSERVED for k in (MOMENTS.index(type(node).moment) for node in nodes))
 
     def _writer(self, name: str, arguments: Sequence[str]) -> FunctionWriter:
         return FunctionWriter(name, arguments, self._call_channel)
@@ -156,7 +186,7 @@ class Compiler:
             names = [sp.Symbol(f"{w.new()}_{a}") for a in ARGUMENTS]
             w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
             wanted = [MOMENTS.index(type(node).moment) for node in nodes]
-            w.write(channel_call(self.channel, names, observe=0 in wanted or max(wanted) >= OBSERVED))
+            w.write(channel_call(self.channel, names, self._observed(nodes)))
             for node, index in zip(nodes, wanted, strict=True):
                 held[node] = w.new()
                 w.write(f"{held[node]} = _chan[{index}]")
@@ -172,6 +202,9 @@ class Compiler:
         if "_n" in used:
             front.append("_n = int(_table[0])")
             front += self._views(used)
+        if "_dense" in used:
+            start, rows = 1 + len(self.table.scalars), 2 + len(self.table.columns)
+            front.append(f"_dense = _table[{start} : {start} + {rows} * _capacity].reshape(({rows}, _capacity))")
         if "_chan" in used:
             front += [
                 f"_chan = np.empty({COUNT})",
@@ -363,9 +396,9 @@ class Compiler:
         return w.text(front), len(kinks)
 
     def _write_rules(self, w: FunctionWriter) -> None:
-        """Views of the packed rule (`solvers.quadrature.rule`): grid, inner Gauss-Hermite, Legendre."""
-        offset = "3"
-        for k, (nodes, weights) in enumerate([("_zg", "_wg"), ("_zh", "_wh"), ("_x", "_wx")]):
+        """Views of the packed rule (`solvers.quadrature.rule`): grid, inner Gauss-Hermite, Legendre, and a panel of a dense grid."""
+        offset = "4"
+        for k, (nodes, weights) in enumerate([("_zg", "_wg"), ("_zh", "_wh"), ("_x", "_wx"), ("_xd", "_wd")]):
             w.write(f"_n{k} = int(_rule[{k}])")
             w.write(f"{nodes} = _rule[{offset} : {offset} + _n{k}]")
             w.write(f"{weights} = _rule[{offset} + _n{k} : {offset} + 2 * _n{k}]")
@@ -397,14 +430,14 @@ class Compiler:
             held |= {n: f.xreplace(found) for n, f in formulas.items()}
         return held
 
-    def _write_panels(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]], rule: Rule) -> None:
+    def _write_panels(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]], rule: Rule, panel: str = "_x, _wx") -> None:
         w.write(f"_features = np.empty({2 * len(kinks)})")
         for k, (centre, width) in enumerate(kinks):
             w.assign(f"_features[{2 * k}]", centre)
             w.assign(f"_features[{2 * k + 1}]", width)
-        w.write(f"{rule.nodes} = np.empty({panel_capacity(len(kinks))} * _x.size)")
+        w.write(f"{rule.nodes} = np.empty({panel_capacity(len(kinks))} * {panel.split(',')[0]}.size)")
         w.write(f"{rule.weights} = np.empty({rule.nodes}.size)")
-        w.write(f"{rule.count} = _quadrature.panels(_features, _x, _wx, {rule.nodes}, {rule.weights})")
+        w.write(f"{rule.count} = _quadrature.panels(_features, {panel}, {rule.nodes}, {rule.weights})")
 
     def _grid_features(self) -> list[tuple[Any, Any]]:
         found: dict[Any, None] = {}
@@ -415,15 +448,17 @@ class Compiler:
         return sorted(found, key=str)
 
     def _label_features(self, given: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-        """Where the label jumps as the outer field moves, smeared by what is left of the teacher's field and noise."""
+        """Where the label jumps as the outer field moves, if nothing is left of the teacher's field and noise to smear it."""
         slope = derivative(given["T"], variable(0))
         if self.channel is None or slope == 0:
             return []
         smear = given["rho"] ** 2 + (given["noise"] if self.channel.sign else 0)
-        return [(sp.Float(kink) / slope, sp.sqrt(smear) / sp.Abs(slope)) for kink in self.channel.kinks]
+        return [(sp.Piecewise((sp.Float(kink) / slope, sp.Eq(smear, 0)), (sp.oo, True)), sp.S.Zero) for kink in self.channel.kinks]
 
     def _write_grid(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]]) -> None:
-        if kinks:
+        if self.channel is not None:  # to interpolate in, see `_resolve`
+            self._write_panels(w, kinks, Rule("_zg", "_wg", "_n"), "_xd, _wd")
+        elif kinks:
             self._write_panels(w, kinks, Rule("_zg", "_wg", "_n"))
         else:
             w.write("_n = _zg.size")

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from .activations import Activation, Z
@@ -147,6 +149,24 @@ class OutputChannel:
     def kinks(self) -> tuple[float, ...]:
         """Teacher fields at which labels jump or bend."""
         return self.target.zeros if self.sign else self.target.kinks
+
+    @property
+    def even(self) -> bool:
+        """Whether labels and loss are the same with all signs reversed: an odd target and a loss of the product y z."""
+        odd = sp.expand(self.target.formula(-Z) + self.target.expression) == 0
+        return bool(odd) and self.loss.even
+
+    def steps(self, reach: float) -> tuple[list[float], list[float], float]:
+        """Where the sign of the target changes, the probability of label 1 before, between and after, and up to which fields.
+
+        That is 0, nothing is known, if the target vanishes or is not a number on an interval.
+        """
+        steps = list(self.target.zeros_within(reach))
+        edges = [-reach, *steps, reach]
+        fields = np.concatenate([np.linspace(a, b, 402)[1:-1] for a, b in pairwise(edges)])
+        signs = np.sign(self.target.numeric()(fields)).reshape(len(edges) - 1, -1)
+        clear = bool((np.abs(signs[:, :1]) == 1).all() and (signs == signs[:, :1]).all())
+        return steps, [float(0.5 + 0.5 * s) for s in np.nan_to_num(signs[:, 0])], reach if clear else 0.0
 
 
 def channel_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:

@@ -160,7 +160,7 @@ class FunctionWriter:
         index = f"_i{depth}"
         held = {node: self.new() for node in nodes}
         integrands = [node.f for node in nodes]
-        placed, columns = _place_columns(integrands, depth)
+        placed, columns = place_columns(integrands, depth)
         hoisted: dict[Any, Any] = {}
         moving = {z, *columns}
         outside = {a for e in placed for a in pieces(e, GaussianAverage) if not symbols_in(a) & moving}
@@ -221,7 +221,7 @@ def definition_symbol(name: str, depth: int) -> Any:
     return sp.Symbol(f"{name}_at{depth}", real=True)
 
 
-def _place_columns(expressions: Sequence[Any], depth: int) -> tuple[list[Any], dict[Any, str]]:
+def place_columns(expressions: Sequence[Any], depth: int) -> tuple[list[Any], dict[Any, str]]:
     """Replace tabulated functions of ``z{depth}`` by the symbols that hold their value inside the loop."""
     z = variable(depth)
     found: dict[Any, Any] = {}

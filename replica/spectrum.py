@@ -154,7 +154,7 @@ class _Resolvent:
         point = problem.point({**parameters, "reg": 1.0})
         self.parameters = dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True))
         self._entries, self._point = load(compiler.source()), point
-        shape, capacity = problem.table, grid_capacity(nodes, problem.table.features)
+        shape, capacity = problem.table, grid_capacity(nodes, problem.table.features, problem.table.panels)
         self._table = np.zeros(table_size(shape, nodes))
         self._entries["tabulate"](point, rule(nodes), self._table)
         count = int(self._table[0])

@@ -30,7 +30,7 @@ MAX_HALVINGS = 3
 WARM_UP = 60
 
 # Work space of the Newton methods, made once per batch: a matrix, `WORK_ROWS` rows and an index list, all for n unknowns.
-WORK_ROWS = 14
+WORK_ROWS = 15
 
 # Not cached one by one, as in `iteration`.
 _jit = njit(nogil=True, error_model="numpy")
@@ -192,7 +192,9 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
             x[indices[k]] += dx[k]
         return (CONVERGED if fine else NONFINITE), 1
     base, back, image, gap, gap_of_image = work[1][4], work[1][5], work[1][7], work[1][8], work[1][9]
-    kept, logs, used = work[1][10], work[1][11], work[1][12]
+    kept, logs, used, largest = work[1][10], work[1][11], work[1][12], work[1][14]
+    for k in range(n):
+        largest[k] = floor[indices[k]]
     previous, halvings, pressed, size = np.inf, 0, 0, np.inf
     copy(image, x)
     for step in range(1, max_steps + 1):
@@ -201,7 +203,10 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
         merit, bad = 0.0, False
         for k in range(n):
             i = indices[k]
-            ahead = np.log(gap_of_image[k] / gap[k]) if logs[k] != 0.0 else r[k] / max(abs(x[i]), floor[i])
+            # Relative to the largest so far: an overlap that changes sign passes zero, where nothing is small next to it.
+            if np.isfinite(r[k]):
+                largest[k] = max(largest[k], abs(x[i]), abs(image[i]))
+            ahead = np.log(gap_of_image[k] / gap[k]) if logs[k] != 0.0 else r[k] / largest[k]
             bad = bad or not np.isfinite(r[k])
             merit = max(merit, abs(ahead))
         if bad and step == 1:

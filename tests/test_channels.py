@@ -20,6 +20,7 @@ from solvers.quadrature import gauss_legendre
 ORDER = gauss_legendre(18)
 PLACE = {"C": 0.3, "T": 0.2, "rho": 0.8, "Psi": 0.5, "S": 1.4, "V": 0.9, "noise": 0.3, "flip": 0.05}
 ZEROS = np.array(make_activation("sin(2*z) + 0.2").zeros)
+LEVELS = (np.arange(len(ZEROS) + 1) + (np.sin(-24) + 0.2 > 0)) % 2.0
 
 
 @njit
@@ -32,13 +33,18 @@ def same(t):
     return t
 
 
-def moments(kind, loss, place, *, even=True, order=ORDER, target=wave, kinks=None):
-    labels = (1.0, -1.0) if kind.startswith("sign") else (0.0,)
+def moments(kind, loss, place, *, even=None, order=ORDER, target=wave, kinks=None, smooth=None, observe=True):
+    sign = kind.startswith("sign")
+    labels = (1.0, -1.0) if sign else (0.0,)
     head = [*compiled(loss, labels), feature_count(loss, labels)]
-    head += [even, *order, True] if kind == "sign_linear" else [*order, True]
+    head += [kind == "sign_linear" if even is None else even] if sign else []
+    head += [loss.smooth(labels) if smooth is None else smooth, *order, observe]
     if kind.endswith("general"):
-        default = ZEROS if kind.startswith("sign") else np.zeros(0)
+        default = ZEROS if sign else np.zeros(0)
         head += [target, default if kinks is None else kinks]
+    if kind == "sign_general":
+        steps, levels, known = (ZEROS, LEVELS, 12.0) if target is wave else (kinks, np.array([0.0, 1.0]), 12.0)
+        head += [steps, levels, known]
     out = np.empty(channels.COUNT)
     getattr(channels, kind)(*head, *(place[name] for name in ARGUMENTS), out)
     return dict(zip(channels.MOMENTS, out, strict=True))
