@@ -30,7 +30,8 @@ MORE = [
 def test_groups_and_every_bulk(options, point):
     """Sum rules, and ridge regression on the negative axis, whose labels the responses do not see."""
     model = SpikedRandomFeatures(**options)
-    found, r = spectrum(model, points=150, **point), _Resolvent(model, point, 144)
+    nodes = 40 if model.exact else 144  # averages over label noise as well: a hundred times the work
+    found, r = spectrum(model, points=150, nodes=nodes, **point), _Resolvent(model, point, nodes)
     assert found.mass == pytest.approx(1, abs=1e-8)
     assert found.mean == pytest.approx(r.scale, rel=1e-8)
     assert len(found.mean_outliers) == options.get("groups", 1)
@@ -40,7 +41,7 @@ def test_groups_and_every_bulk(options, point):
     ridge = SpikedRandomFeatures(**{**options, "loss": "square", "labels": "real", "target": "sin"})
     if "labels" not in options:  # the step of sign labels is another one
         s = solve(ridge, reg=0.5, throw=True, **point)
-        assert r.density(1j * v)[0] * np.pi == pytest.approx(np.sum(s["V2"]), rel=1e-9)
+        assert r.density(1j * v)[0] * np.pi == pytest.approx(np.sum(s["V2"]), rel=1e-6 if model.exact else 1e-9)
 
 
 @pytest.mark.parametrize("options, point", CASES)
