@@ -13,66 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from .law import NeuronLaw
+from .moments import GiantStepError, Moments
 
 Array = np.ndarray
 
 REMOVALS = ("none", "mean", "moments", "least-squares")
 """What is removed from the labels on the same batch: nothing, their mean, or mean and linear part (two estimators)."""
-
-#: A Hermite tensor of a target is zero below this size, relative to sqrt(E g^2).
-ZERO = 1e-9
-
-
-class GiantStepError(ValueError):
-    """A question the formulas do not answer; one line with the values and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """What one step knows of activation and target.
-
-    Attributes
-    ----------
-    c : sequence of float
-        c_k = E[He_k(x) s(x)] (no 1/k!), k = 0, ..., l + 1.
-    slope, square : float
-        E[s'^2] and E[s^2].
-    C : sequence of ndarray
-        C_k = E[grad^k g], k = 0, ..., l.
-    second : float
-        E[g^2].
-    error : float
-        Largest error estimate of all of them; 0 if they are exact.
-    """
-
-    c: Sequence[float]
-    slope: float
-    square: float
-    C: Sequence[Array]
-    second: float
-    error: float = 0.0
-
-    @property
-    def r(self) -> int:
-        return len(self.C[1])
-
-    @property
-    def mean(self) -> float:
-        return float(self.C[0])
-
-    @property
-    def linear(self) -> float:
-        """|C_1|^2."""
-        return float(np.sum(np.asarray(self.C[1], dtype=float) ** 2))
-
-    def vanishes(self, k: int) -> bool:
-        return float(np.linalg.norm(self.C[k])) <= ZERO * math.sqrt(self.second)
-
 
 @dataclass(frozen=True)
 class Readout:

@@ -24,7 +24,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from ..activations import Activation
-from .alignment import GiantStepError
+from .moments import GiantStepError
 
 Array = np.ndarray
 
@@ -57,7 +57,8 @@ class Student:
             raise GiantStepError(f"student: unknown loss {self.loss!r}; it is one of {', '.join(LOSSES)}")
         if self.readout.ndim != 1 or not self.readout.size or self.biases.shape != self.readout.shape:
             raise GiantStepError(
-                f"student: readout of shape {self.readout.shape} and biases of shape {self.biases.shape}; both need one number per neuron"
+                f"student: readout of shape {self.readout.shape} and biases of shape {self.biases.shape}; "
+                "both need one number per neuron"
             )
         if not (np.isfinite(self.readout).all() and np.isfinite(self.biases).all()):
             raise GiantStepError("student: readout and biases must be finite")

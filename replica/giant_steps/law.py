@@ -16,8 +16,8 @@ from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import chi2, qmc
 from scipy.special import ndtri
+from scipy.stats import chi2, qmc
 
 Array = np.ndarray
 

@@ -28,16 +28,17 @@ from scipy.integrate import solve_ivp
 
 from solvers.result import Result, Trajectory
 
-from .alignment import GiantStepError
 from .averages import Averages, Rule, Student, product_rule, sobol_rule
-from .erf_averages import ErfForm, erf_rule, erf_scale
+from .erf_averages import erf_rule
+from .forms import ErfForm, erf_scale
+from .moments import GiantStepError
 from .pair_averages import pair_rule
 
 Array = np.ndarray
 
 RULES = ("auto", "closed", "pairs", "product", "sobol")
-#: Largest rank of the fields for the product rule, and its steps: the second is the answer, the first measures the error.
-PRODUCT_RANK, PRODUCT_STEPS = 3, (0.4, 0.3)
+#: Largest number of fields for the product rule, and its steps: the second is the answer, the first measures the error.
+PRODUCT_RANK, PRODUCT_STEPS = 3, {2: (0.15, 0.1), 3: (0.3, 0.22)}
 PAIR_NODES = (10, 14)
 #: Independent sets of Sobol points; the error is the scatter of whole trajectories.
 SETS = 8
@@ -45,7 +46,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Target:
+class Labels:
     """What the recursion knows of a target; rules that lack something are not offered.
 
     Attributes
@@ -76,7 +77,7 @@ class GiantSteps:
 
     Parameters
     ----------
-    target : Target
+    target : Labels
     student : Student
     alpha : float
         Samples per dimension of every batch, in (0, inf].
@@ -91,6 +92,8 @@ class GiantSteps:
         product (smooth, few fields), sobol.
     power : int
         Sobol points are 2^power in each of 8 independent sets.
+    jumps : bool
+        Whether the activation jumps, so that the slope it is trained with is not its derivative; `pairs` needs that it is.
 
     Raises
     ------
@@ -101,11 +104,11 @@ class GiantSteps:
     name = "giant-steps"
 
     def __init__(
-        self, target: Target, student: Student, *, alpha: float, eta: float, noise: float = 0.0, M: Any = None, Q: Any = None,
-        rule: str = "auto", power: int = 14,
+        self, target: Labels, student: Student, *, alpha: float, eta: float, noise: float = 0.0, M: Any = None, Q: Any = None,
+        rule: str = "auto", power: int = 15, jumps: bool = False,
     ) -> None:  # fmt: skip
         p, r = student.width, target.r
-        self.target, self.student, self.power = target, student, power
+        self.target, self.student, self.power, self.jumps = target, student, power, jumps
         for name, value, text, good in (
             ("alpha", alpha, "(0, inf]", alpha > 0),
             ("eta", eta, "(-inf, inf)", math.isfinite(eta)),
@@ -118,7 +121,9 @@ class GiantSteps:
         self.M = np.zeros((p, r)) if M is None else np.asarray(M, dtype=float)
         self.Q = np.eye(p) if Q is None else np.asarray(Q, dtype=float)
         if self.M.shape != (p, r) or self.Q.shape != (p, p):
-            raise GiantStepError(f"{self.name}: M and Q have shapes {self.M.shape} and {self.Q.shape}; they must be {(p, r)} and {(p, p)}")
+            raise GiantStepError(
+                f"{self.name}: M and Q have shapes {self.M.shape} and {self.Q.shape}; they must be {(p, r)} and {(p, p)}"
+            )
         omega = self._omega(self.M, self.Q)
         if not np.isfinite(omega).all() or not np.allclose(self.Q, self.Q.T) or np.linalg.eigvalsh(omega)[0] < -1e-8:
             raise GiantStepError(f"{self.name}: M and Q at the start are not the overlaps of any vectors")
@@ -131,18 +136,24 @@ class GiantSteps:
         offered = []
         if target.erf is not None and erf_scale(student.activation) and not student.biases.any():
             offered.append("closed")
-        if target.tensors is not None and math.isinf(self.alpha):
+        if self._pairs and math.isinf(self.alpha):
             offered.append("pairs")
         if target.smooth and not student.activation.kinks and student.width + target.r <= PRODUCT_RANK:
             offered.append("product")
         return [*offered, "sobol"]
+
+    @property
+    def _pairs(self) -> bool:
+        return self.target.tensors is not None and not self.jumps
 
     def _chosen(self, rule: str) -> str:
         offered = self._offered()
         if rule not in RULES:
             raise GiantStepError(f"{self.name}: unknown rule {rule!r}; it is one of {', '.join(RULES)}")
         if rule != "auto" and rule not in offered:
-            raise GiantStepError(f"{self.name}: rule {rule} does not apply to this network and target; those that do are {', '.join(offered)}")
+            raise GiantStepError(
+                f"{self.name}: rule {rule} does not apply to this network and target; those that do are {', '.join(offered)}"
+            )
         return offered[0] if rule == "auto" else rule
 
     def _rules(self) -> list[Rule]:
@@ -152,14 +163,15 @@ class GiantSteps:
             assert target.erf is not None
             return [erf_rule(student, target.erf, noise)]
         if self.rule == "product":
-            return [product_rule(student, target, noise, step) for step in PRODUCT_STEPS]
+            return [product_rule(student, target, noise, step) for step in PRODUCT_STEPS[student.width + target.r]]
         if self.rule == "pairs":
             assert target.tensors is not None
             return [pair_rule(student, target.tensors, target.second, nodes) for nodes in PAIR_NODES]
         sets = [sobol_rule(student, target, noise, self.power, seed) for seed in range(SETS)]
-        if target.tensors is None:
+        if not self._pairs:
             return sets
         # The drift of a polynomial target is known better than points tell.
+        assert target.tensors is not None
         drift = pair_rule(student, target.tensors, target.second, PAIR_NODES[1])
         return [_joined(drift, points) for points in sets]
 
@@ -236,7 +248,8 @@ class GiantSteps:
             omega = self._omega(M, Q)
             averages = rule(omega)
             drift = gamma[:, None] * (averages.G @ omega)
-            return np.concatenate([drift[:, p:].ravel(), (drift[:, :p] + drift[:, :p].T + np.outer(gamma, gamma) * averages.N).ravel()])
+            spread = drift[:, :p] + drift[:, :p].T + np.outer(gamma, gamma) * averages.N
+            return np.concatenate([drift[:, p:].ravel(), spread.ravel()])
 
         start = np.concatenate([self.M.ravel(), self.Q.ravel()])
         end = max(float(times[-1]), 1e-300)
@@ -270,7 +283,8 @@ class GiantSteps:
             scaled = np.maximum(scaled, (size / largest).max(axis=1))
         finite = np.isfinite(error) & np.isfinite(values["risk"])
         result = np.where(finite, np.where(scaled <= tolerance, Result.CONVERGED, Result.QUADRATURE_UNRESOLVED), Result.NONFINITE)
-        parameters = {"alpha": self.alpha, "eta": self.eta, "noise": self.noise, "p": float(self.student.width), "r": float(self.target.r)}
+        sizes = {"p": float(self.student.width), "r": float(self.target.r)}
+        parameters = {"alpha": self.alpha, "eta": self.eta, "noise": self.noise, **sizes}
         steps = np.zeros(len(times)) if stepping is None else stepping
         rounding = ROUNDING * np.maximum(1.0, np.abs(values["Q"]).reshape(len(times), -1).max(axis=1))
         return Trajectory(self.name, parameters, times, values, result.astype(np.int8), steps, steps + rounding, error)
@@ -282,7 +296,9 @@ class GiantSteps:
 
     @property
     def regime(self) -> str:
-        return "population gradient, any d" if math.isinf(self.alpha) else "fresh batches of n = alpha d samples, d -> infinity, p fixed"
+        if math.isinf(self.alpha):
+            return "population gradient, any d"
+        return "fresh batches of n = alpha d samples, d -> infinity, p fixed"
 
 
 def _joined(drift: Rule, points: Rule) -> Rule:

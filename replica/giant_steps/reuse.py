@@ -23,7 +23,8 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from ..activations import Activation
-from .alignment import GiantStepError, Moments, Readout, noise_scale
+from .alignment import Readout, noise_scale
+from .moments import GiantStepError, Moments
 from .pair_averages import REACH, _panels
 
 Array = np.ndarray
@@ -32,8 +33,8 @@ Array = np.ndarray
 MOST_NODES = 600_000
 SETS, POWER = 8, 14
 BLOCK = 4_000
-#: Steps of the trapezoidal rule in z and the noise, and Gauss-Legendre nodes per panel in lam: coarse, fine.
-LEVELS = ((0.45, 8), (0.35, 11))
+#: Steps of the trapezoidal rule in z and the noise, and Gauss-Legendre nodes per panel in lam; the finest two that fit are used.
+LEVELS = ((0.45, 8), (0.35, 10), (0.25, 12), (0.18, 16))
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ Points = Callable[[], Iterator[tuple[Array, Array]]]
 def _rules(r: int, noisy: bool, activation: Activation) -> list[tuple[Points, int]]:
     """Nodes of (lam, z, label noise) and weights: two product rules, or independent sets of points."""
     size = [len(_line(h)) ** (r + noisy) * len(_panels(activation.kinks, n)[0]) for h, n in LEVELS]
-    if size[1] <= MOST_NODES:
-        return [(_product(r + noisy, h, n, activation), n) for h, n in LEVELS]
+    fit = sum(n <= MOST_NODES for n in size)
+    if fit >= 2:
+        return [(_product(r + noisy, h, n, activation), n) for h, n in LEVELS[fit - 2 : fit]]
     return [(_sobol(1 + r + noisy, seed), LEVELS[1][1]) for seed in range(SETS)]
 
 
