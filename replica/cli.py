@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_giant_steps import alignment, giant_steps
 from .cli_optimise import optimise
 from .cli_spectrum import spectrum
 
@@ -462,6 +463,8 @@ def phases(
         click.echo(f"{name:<16} {value}")
 
 
+cli.add_command(alignment)
+cli.add_command(giant_steps)
 cli.add_command(optimise)
 cli.add_command(spectrum)
 

@@ -289,16 +289,13 @@ class GiantSteps:
         rounding = ROUNDING * np.maximum(1.0, np.abs(values["Q"]).reshape(len(times), -1).max(axis=1))
         return Trajectory(self.name, parameters, times, values, result.astype(np.int8), steps, steps + rounding, error)
 
-    @property
-    def claim(self) -> str:
-        """What kind of statement a giant-step trajectory is."""
-        return "exact" if math.isinf(self.alpha) else "asymptotic"
-
-    @property
-    def regime(self) -> str:
+    def statement(self, flow: bool = False) -> tuple[str, str]:
+        """What kind of statement a trajectory is, and in which limit."""
+        if flow:
+            return "asymptotic", "one-pass SGD with steps eta a_i/(sqrt(p) d), d -> infinity, p fixed"
         if math.isinf(self.alpha):
-            return "population gradient, any d"
-        return "fresh batches of n = alpha d samples, d -> infinity, p fixed"
+            return "exact", "population gradient, any d"
+        return "asymptotic", "fresh batches of n = alpha d samples, d -> infinity, p fixed"
 
 
 def _joined(drift: Rule, points: Rule) -> Rule:

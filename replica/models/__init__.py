@@ -29,7 +29,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent", "LineNetwork",
-    "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork",
-    "WideLineNetwork",
+    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent",
+    "LineNetwork", "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent",
+    "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip
