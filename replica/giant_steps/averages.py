@@ -138,7 +138,7 @@ def by_points(student: Student, teacher: Teacher, noise: float, points: Callable
     return rule
 
 
-def product_rule(student: Student, teacher: Teacher, noise: float, step: float, reach: float = 8.5) -> Rule:
+def product_rule(student: Student, teacher: Teacher, noise: float, step: float, reach: float = 9.5) -> Rule:
     """Trapezoidal rule in every dimension; for smooth activations and targets, rank at most 4."""
     line = np.arange(-reach, reach + step / 2, step)
     weight = np.exp(-(line**2) / 2)

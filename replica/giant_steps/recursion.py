@@ -199,11 +199,12 @@ class GiantSteps:
     def _repeat(self, rule: Rule, steps: int) -> list[tuple[Array, Array, float]]:
         M, Q = self.M, self.Q
         out = []
-        for k in range(steps + 1):
-            averages = rule(self._omega(M, Q)) if np.isfinite(Q).all() and np.isfinite(M).all() else None
-            out.append((M, Q, averages.risk if averages else math.nan))
-            if k < steps:
-                M, Q = self._step(M, Q, averages) if averages else (np.full_like(M, np.nan), np.full_like(Q, np.nan))
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that explodes is NONFINITE, not an exception
+            for k in range(steps + 1):
+                averages = rule(self._omega(M, Q)) if np.isfinite(Q).all() and np.isfinite(M).all() else None
+                out.append((M, Q, averages.risk if averages else math.nan))
+                if k < steps:
+                    M, Q = self._step(M, Q, averages) if averages else (np.full_like(M, np.nan), np.full_like(Q, np.nan))
         return out
 
     def _step(self, M: Array, Q: Array, averages: Averages) -> tuple[Array, Array]:
@@ -271,11 +272,15 @@ class GiantSteps:
         self, times: Array, runs: Sequence[Sequence[tuple[Array, Array, float]]], tolerance: float, stepping: Array | None = None
     ) -> Trajectory:
         M, Q, risk = (np.array([[np.asarray(state[k]) for state in run] for run in runs]) for k in range(3))
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(all="ignore"):
             cos2 = np.sum(M**2, axis=-1) / np.einsum("...ii->...i", Q)
+            return self._judged(times, {"M": M, "Q": Q, "cos2": cos2, "risk": risk}, tolerance, stepping)
+
+    def _judged(self, times: Array, runs: dict[str, Array], tolerance: float, stepping: Array | None) -> Trajectory:
+        """Values, errors and a verdict per time, from repeated trajectories."""
         values, error = {}, np.zeros(len(times))
         scaled = np.zeros(len(times))
-        for name, array in (("M", M), ("Q", Q), ("cos2", cos2), ("risk", risk)):
+        for name, array in runs.items():
             values[name] = array.mean(axis=0) if self.rule == "sobol" else array[-1]
             size = _error(array, self.rule).reshape(len(times), -1)
             error = np.maximum(error, size.max(axis=1))
