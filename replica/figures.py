@@ -15,6 +15,7 @@ import numpy as np
 from solvers import Grid, solve_trajectory
 from solvers.solve import default_method, solve_points
 
+from .figures_giant_steps import FIGURES as GIANT_STEPS
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
 from .models.schemes import SCHEMES, sample_weights
@@ -162,6 +163,7 @@ FIGURES: dict[str, Callable[[Any], Path]] = {
     "phases": phases,
     "deep-modes": deep_modes,
     "linear-student": linear_student,
+    **GIANT_STEPS,
 }
 
 

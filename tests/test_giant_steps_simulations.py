@@ -38,7 +38,8 @@ def one_step(target, activation, *, alpha, p, leap=1, noise=0.0, step=math.inf, 
     g, s = make_target(target), make_activation(activation)
     chosen = Readout() if readout is None else Readout(readout, 0.0)
     theory = alignment(
-        g, s, alpha=alpha, noise=noise, leap=leap, step=step, removal=removal, readout=chosen, d=d, width=p, probabilities=(0.25, 0.5, 0.75)
+        g, s, alpha=alpha, noise=noise, leap=leap, step=step, removal=removal, readout=chosen, d=d, width=p,
+        probabilities=(0.25, 0.5, 0.75),
     )  # fmt: skip
     predicted = {"cos2": theory.cos2, "norm2": theory.norm**2}
     if leap == 1:
@@ -136,7 +137,9 @@ def test_law_over_a_few_small_neurons():
     checked(report, {"cos2": 0.025, "share": 0.025, "below": 0.05, "norm2": 0.1})
 
 
-def trained(target, activation, readout, *, alpha, eta, noise, steps, d, repeats, seed, biases=None, loss="square", M=None, online=None):
+def trained(
+    target, activation, readout, *, alpha, eta, noise, steps, d, repeats, seed, biases=None, loss="square", M=None, online=None
+):  # fmt: skip
     """Report of the overlaps after every step, from weights with exactly the overlaps of the theory at the start."""
     g = make_target(target)
     student = make_student(activation, readout, biases, loss)
@@ -145,10 +148,11 @@ def trained(target, activation, readout, *, alpha, eta, noise, steps, d, repeats
     kept = slice(1, None)
 
     def run(size, rng):
+        start = (g.numeric, student, network.M, network.Q)
         if online is None:
-            found = train(g.numeric, student, network.M, network.Q, alpha=alpha, eta=eta, noise=noise, steps=steps, d=size, rng=rng)
+            found = train(*start, alpha=alpha, eta=eta, noise=noise, steps=steps, d=size, rng=rng)
         else:
-            found = train_online(g.numeric, student, network.M, network.Q, eta=eta, noise=noise, times=online, d=size, rng=rng)
+            found = train_online(*start, eta=eta, noise=noise, times=online, d=size, rng=rng)
         return {"M": found["M"][kept], "Q": found["Q"][kept]}
 
     report = compare(Experiment(run), {"alpha": alpha}, d, repeats, seed, {"M": theory["M"][kept], "Q": theory["Q"][kept]})
@@ -172,11 +176,12 @@ def test_three_steps_of_a_real_network(case):
     target, activation, readout, biases, loss, alpha, eta, noise = RECURSIONS[case]
     d = 1500
     report, error = trained(
-        target, activation, readout, biases=biases, loss=loss, alpha=alpha, eta=eta, noise=noise, steps=3, d=d, repeats=40, seed=300 + case
+        target, activation, readout, biases=biases, loss=loss, alpha=alpha, eta=eta, noise=noise, steps=3, d=d, repeats=40,
+        seed=300 + case,
     )  # fmt: skip
     scores = [report.z(name, math.hypot(2 / d * max(1.0, abs(report.theory[name])), error / 3)) for name in report.names]
-    print(f"\ncase {case}: {len(scores)} entries, rms z {np.sqrt(np.mean(np.square(scores))):.2f}, largest |z| {np.abs(scores).max():.2f}, "
-          f"quadrature error {error:.1e}")  # fmt: skip
+    rms, largest = np.sqrt(np.mean(np.square(scores))), np.abs(scores).max()
+    print(f"\ncase {case}: {len(scores)} entries, rms z {rms:.2f}, largest |z| {largest:.2f}, quadrature error {error:.1e}")
     assert np.abs(scores).max() < 4, str(report)
 
 
@@ -236,19 +241,22 @@ def test_blocked_directions_stay_at_zero_and_biases_unlock_them(case):
         assert (moved < 1e-6) if b is None else (moved > 0.02)
 
 
-REUSED = [("he3(z1)/sqrt(6)", ERF, 2.0, 2.0, 0.0), ("he3(z1)/sqrt(6)", ERF, 1.0, 1.5, 0.2), ("z1+he3(z1)/3", "relu", 2.0, 1.0, 0.0),
-          ("z1+z1*z2", "tanh", 2.0, 1.0, 0.1)]  # fmt: skip
+REUSED = [
+    ("he3(z1)/sqrt(6)", ERF, 2.0, 2.0, 0.0),
+    ("he3(z1)/sqrt(6)", ERF, 1.0, 1.5, 0.2),
+    ("z1+he3(z1)/3", "relu", 2.0, 1.0, 0.0),
+    ("z1+z1*z2", "tanh", 2.0, 1.0, 0.1),
+]
 
 
-def second_overlap(target, activation, alpha, step, noise, reused, d, repeats, seed, p=20):
+def second_overlap(target, activation, alpha, step, noise, reused, d, repeats, seed):
     g = make_target(target)
     student = make_student(activation, [1.0], loss="correlation")
     theory = reuse(g, activation, alpha=alpha, step=step, noise=noise, reused=reused)
 
     def run(size, rng):
-        out = train(
-            g.numeric, student, np.zeros((1, g.r)), np.eye(1), alpha=alpha, eta=step, noise=noise, steps=2, d=size, rng=rng, reuse=reused
-        )  # fmt: skip
+        start = (g.numeric, student, np.zeros((1, g.r)), np.eye(1))
+        out = train(*start, alpha=alpha, eta=step, noise=noise, steps=2, d=size, rng=rng, reuse=reused)
         return {"overlap": (out["M"][2, 0] - out["M"][1, 0]) / step}
 
     return compare(Experiment(run), {"alpha": alpha, "step": step}, d, repeats, seed, {"overlap": theory.overlap}), theory.error

@@ -176,7 +176,10 @@ def _specialised(
     share, error = law.share(batch)
     mean = float(np.trace(share))
     share = share + (1 - mean) / d * np.eye(moments.r)
-    quantiles = {p: law.quantile(p, batch) for p in probabilities}
+    if math.isinf(d) or batch == 0:
+        quantiles = {p: law.quantile(p, batch) for p in probabilities}
+    else:
+        quantiles = dict(zip(probabilities, law.finite_quantiles(probabilities, batch, d), strict=True))
     energy = (moments.c[leap] / math.factorial(leap - 1)) ** 2 * _mean_square(law.tensor)
     return Alignment(
         leap, float(np.trace(share)), np.sqrt(np.diag(share)), share, math.nan, math.sqrt(energy + batch), quantiles,

@@ -60,7 +60,7 @@ def labels(target: Target | str) -> Labels:
 
 
 def make_student(
-    activation: Activation | str, readout: Sequence[float], biases: Sequence[float] | None = None, loss: str = "square"
+    activation: Activation | str, readout: Sequence[float] | Array, biases: Sequence[float] | Array | None = None, loss: str = "square"
 ) -> Student:
     """A network from text and lists."""
     a = np.atleast_1d(np.asarray(readout, dtype=float))
@@ -69,8 +69,8 @@ def make_student(
 
 
 def giant_steps(
-    target: Target | str, activation: Activation | str = "relu", *, readout: Sequence[float],
-    biases: Sequence[float] | None = None, loss: str = "square", **options: Any,
+    target: Target | str, activation: Activation | str = "relu", *, readout: Sequence[float] | Array,
+    biases: Sequence[float] | Array | None = None, loss: str = "square", **options: Any,
 ) -> GiantSteps:  # fmt: skip
     """Training by giant steps; see `GiantSteps` for alpha, eta, noise, M, Q, rule and power."""
     student = make_student(activation, readout, biases, loss)
