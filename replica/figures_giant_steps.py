@@ -25,7 +25,7 @@ ERF = "erf(z/sqrt(2))"
 def alignment_curves(output: str | Path) -> Path:
     """Alignment of a neuron after one giant step against samples: leap 1 by activation, leap 2 and 3 with quantiles."""
     rng = np.random.default_rng(0)
-    alphas, dots = np.geomspace(0.1, 100, 60), np.array([0.3, 1.0, 3.0, 10.0])
+    alphas, dots = np.geomspace(0.1, 100, 31), np.array([0.3, 1.0, 3.0, 10.0])
     first = []
     for colour, (target, activation) in enumerate((("z1+z1*z2", "relu"), ("z1+z1*z2", ERF), ("(4*z1+z1**2+z2)/2", "relu"))):
         theory = [alignment(target, activation, alpha=a, noise=0.1) for a in alphas]
@@ -81,11 +81,11 @@ def _experiment(
 
 def neuron_clouds(output: str | Path) -> Path:
     """Neurons in the teacher plane over three giant steps: z1 is learned, then z2, as the recursion says."""
-    target, steps, p, d, alpha, eta = "z1+z1*z2", 3, 12, 600, 6.0, 2.0
+    target, steps, p, d, alpha, eta = "z1+z1*z2", 3, 8, 500, 6.0, 2.0
     rng = np.random.default_rng(1)
     readout, biases = rng.choice([-1.0, 1.0], p) * np.sqrt(p) * rng.uniform(0.5, 1.0, p), rng.uniform(-1.0, 1.0, p)
     network = giant_steps(
-        target, "relu", readout=readout, biases=biases, loss="correlation", alpha=alpha, eta=eta, power=13
+        target, "relu", readout=readout, biases=biases, loss="correlation", alpha=alpha, eta=eta, power=11
     )  # fmt: skip
     theory, g = network.run(steps), make_target(target)
     runs = [train(g.numeric, network.student, network.M, network.Q, alpha=alpha, eta=eta, noise=0.0, steps=steps, d=d, rng=rng)
@@ -106,7 +106,7 @@ def neuron_clouds(output: str | Path) -> Path:
 
 def batch_reuse(output: str | Path) -> Path:
     """Second gradient on the same batch and on a fresh one, against the step: reuse sees a target of leap 3."""
-    target, steps, dots, d = "he3(z1)/sqrt(6)", np.linspace(0.0, 4.0, 33), np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
+    target, steps, dots, d = "he3(z1)/sqrt(6)", np.linspace(0.0, 4.0, 17), np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
     rng = np.random.default_rng(2)
     g, student = make_target(target), make_student(ERF, [1.0], loss="correlation")
     curves = []
@@ -129,7 +129,7 @@ def _second_steps(
     mean, sem = [], []
     for t in steps:
         start = (g.numeric, student, np.zeros((1, 1)), np.eye(1))
-        runs = [train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(60)]
+        runs = [train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(40)]
         second = np.array([(M[2, 0, 0] - M[1, 0, 0]) / t for M in runs])
         mean.append(second.mean())
         sem.append(second.std(ddof=1) / math.sqrt(len(second)))

@@ -176,7 +176,7 @@ def _specialised(
     share, error = law.share(batch)
     mean = float(np.trace(share))
     share = share + (1 - mean) / d * np.eye(moments.r)
-    if math.isinf(d) or batch == 0:
+    if math.isinf(d) or batch == 0 or not probabilities:
         quantiles = {p: law.quantile(p, batch) for p in probabilities}
     else:
         quantiles = dict(zip(probabilities, law.finite_quantiles(probabilities, batch, d), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -82,10 +83,16 @@ def _shifted_coefficients(
     return [float(value @ h) / width**k for k, h in enumerate(hermite)]
 
 
+@cache
+def gauss_legendre(nodes: int) -> tuple[Array, Array]:
+    """Nodes and weights on [-1, 1]."""
+    return np.polynomial.legendre.leggauss(nodes)
+
+
 def _panels(breaks: Sequence[float], nodes: int) -> tuple[Array, Array]:
     """Nodes and weights of N(0, 1) on panels of width at most 1.5, split at the breaks."""
     edges = np.unique(np.clip([*np.arange(-REACH, REACH + 0.1, 1.5), *breaks], -REACH, REACH))
-    t, w = np.polynomial.legendre.leggauss(nodes)
+    t, w = gauss_legendre(nodes)
     left, half = edges[:-1], np.diff(edges) / 2
     x = (left[:, None] + half[:, None] * (t + 1)).ravel()
     weight = (half[:, None] * w).ravel() * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
@@ -128,7 +135,7 @@ def _pair_nodes(
     fixed = np.broadcast_to(np.arange(-REACH, REACH + 0.1, 1.5), (x.size, 13))
     moving = np.stack([(k - rho * x) / rest for k in other], axis=1) if other else np.empty((x.size, 0))
     edges = np.sort(np.concatenate([fixed, np.clip(moving, -REACH, REACH)], axis=1), axis=1)
-    t, gauss = np.polynomial.legendre.leggauss(nodes)
+    t, gauss = gauss_legendre(nodes)
     half = np.diff(edges, axis=1)[:, :, None] / 2
     xi = (edges[:, :-1, None] + half * (t + 1)).reshape(x.size, -1)
     inner = (half * gauss).reshape(x.size, -1) * np.exp(-(xi**2) / 2) / math.sqrt(2 * math.pi)

@@ -60,8 +60,9 @@ def labels(target: Target | str) -> Labels:
 
 
 def make_student(
-    activation: Activation | str, readout: Sequence[float] | Array, biases: Sequence[float] | Array | None = None, loss: str = "square"
-) -> Student:
+    activation: Activation | str, readout: Sequence[float] | Array, biases: Sequence[float] | Array | None = None,
+    loss: str = "square",
+) -> Student:  # fmt: skip
     """A network from text and lists."""
     a = np.atleast_1d(np.asarray(readout, dtype=float))
     b = np.zeros_like(a) if biases is None else np.atleast_1d(np.asarray(biases, dtype=float))

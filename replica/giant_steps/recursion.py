@@ -172,7 +172,7 @@ class GiantSteps:
             return sets
         # The drift of a polynomial target is known better than points tell.
         assert target.tensors is not None
-        drift = pair_rule(student, target.tensors, target.second, PAIR_NODES[1])
+        drift = pair_rule(student, target.tensors, target.second, PAIR_NODES[0])
         return [_joined(drift, points) for points in sets]
 
     # ---------------------------------------------------------------- steps

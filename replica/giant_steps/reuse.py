@@ -25,7 +25,7 @@ from scipy.stats import qmc
 from ..activations import Activation
 from .alignment import Readout, noise_scale
 from .moments import GiantStepError, Moments
-from .pair_averages import REACH, _panels
+from .pair_averages import REACH, _panels, gauss_legendre
 
 Array = np.ndarray
 
@@ -165,7 +165,7 @@ def smoothed(f: Callable[[Array], Array], kinks: tuple[float, ...], mean: Array,
     fixed = np.arange(-REACH, REACH + 0.1, 2.25)
     moving = np.clip((np.array(kinks)[None, :] - mean[:, None]) / width, -REACH, REACH)
     edges = np.sort(np.concatenate([np.broadcast_to(fixed, (mean.size, fixed.size)), moving], axis=1), axis=1)
-    t, w = np.polynomial.legendre.leggauss(nodes)
+    t, w = gauss_legendre(nodes)
     half = np.diff(edges, axis=1)[:, :, None] / 2
     xi = (edges[:, :-1, None] + half * (t + 1)).reshape(mean.size, -1)
     weight = (half * w).reshape(mean.size, -1) * np.exp(-(xi**2) / 2) / math.sqrt(2 * math.pi)
