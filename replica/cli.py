@@ -18,6 +18,7 @@ import click
 
 from .cli_optimise import optimise
 from .cli_spectrum import spectrum
+from .cli_staircase import staircase
 
 if TYPE_CHECKING:
     from .model import Model
@@ -464,6 +465,7 @@ def phases(
 
 cli.add_command(optimise)
 cli.add_command(spectrum)
+cli.add_command(staircase)
 
 
 def main() -> None:

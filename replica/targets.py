@@ -151,7 +151,7 @@ class _Expression(Target):
     def _second_moment(self) -> sp.Expr | float:
         if self.polynomial:
             weights = ((c, math.prod(map(math.factorial, p))) for p, c in self._whole.items())
-            return sp.expand(sum((c * c * w for c, w in weights), start=sp.S.Zero))
+            return sp.expand(sp.Add(*(c * c * w for c, w in weights)))
         if self._terms is not None:
             try:
                 square = terms(sp.expand(rational(self.expression) ** 2), self.z)
