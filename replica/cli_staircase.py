@@ -60,17 +60,14 @@ def staircase(
         click.echo(f"leap index {k}    {_vectors(directions)}")
     _print(free, errors)
     if network is not None and filtered is not None:
-        click.echo(f"\nthrough {network.activation} {'with' if bias else 'without'} biases: invisible degrees {_list(network.invisible)}")
+        name = f"{network.activation} {'with' if bias else 'without'} biases"
+        click.echo(f"\nthrough {name}: invisible degrees {', '.join(map(str, network.invisible)) or 'none'}")
         _print(network, filtered)
         click.echo(f"never learned   {_vectors(network.unreached) if network.unreached else 'nothing'}")
 
 
 def _scope(found: Staircase) -> str:
     return "all degrees" if found.complete else f"degrees up to {found.order}"
-
-
-def _list(items: Any) -> str:
-    return ", ".join(map(str, items)) or "none"
 
 
 def _vectors(directions: Any) -> str:

@@ -168,7 +168,7 @@ def staircase(
     """
     target = make_target(target)
     order = default_order(target) if order is None else order
-    if isinstance(order, bool) or not isinstance(order, int) or order < min(1, target.degree or 1):
+    if isinstance(order, bool) or not isinstance(order, int) or order < (0 if target.degree == 0 else 1):
         raise TargetError(f"order = {order!r} is not a whole number of at least 1")
     order = order if target.degree is None else max(min(order, target.degree), 0)
     forms = forms_of(target, order)
