@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .forms import forms_of, inner
+from .forms import DIGITS, forms_of, inner
 from .staircase import Staircase, engine_of
 
 
@@ -75,8 +75,12 @@ def plateaux(found: Staircase, degrees: Sequence[int] | None = None, noise: floa
         raise PlateauError(f"degrees = {list(chosen)!r} are not whole numbers of at least 0")
     forms = forms_of(found.target, found.order)
     engine = engine_of(forms, found.target)
-    second = found.target.second_moment()
-    exact = forms.arithmetic.exact and isinstance(second, sp.Expr)
+    second: Any = found.target.second_moment()
+    closed = isinstance(second, sp.Expr)
+    exact = forms.arithmetic.exact and closed
+    size = float(second)
+    if not exact and closed:  # in the digits of the shares, so that what cancels does
+        second = forms.arithmetic.field.mpf(str(sp.N(second, DIGITS))) if forms.arithmetic.name == "60 digits" else size
     bases: list[list[Any]] = [[]]
     for stage in found.stages:
         bases.append([*bases[-1], *stage.native])
@@ -93,13 +97,13 @@ def plateaux(found: Staircase, degrees: Sequence[int] | None = None, noise: floa
     shown = None
     if exact and found.complete:
         shown = tuple(tuple(sp.expand(x + sp.Rational(repr(float(noise)))) for x in row) for row in left)
-    error = found.target.second_moment_error + 2 * found.target.error * math.sqrt(float(second)) + 1e-14 * float(second)
+    error = found.target.second_moment_error + 2 * found.target.error * math.sqrt(size) + 1e-14 * size
     return Plateaux((0, *found.dims), chosen, values, shown, remainder, error)
 
 
 def _total(shares: dict[int, Any], kappa: int, exact: bool) -> Any:
     terms = [x for k, x in shares.items() if k <= kappa]
-    return sp.Add(*terms) if exact else math.fsum(terms)
+    return sp.Add(*terms) if exact else sum(terms)
 
 
 def _float(x: Any) -> float:
@@ -122,6 +126,9 @@ def _shares(forms: Any, frame: list[Any], m: int, invisible: set[int], exact: bo
             k = sum(powers[m:])
             parts[k] = parts[k] + share if k in parts else share
         for k, x in parts.items():
-            value = scale * forms.arithmetic.number(x) if exact else float(scale) * float(x)
-            found[k] = found[k] + value if k in found else value
+            if exact:
+                x = scale * forms.arithmetic.number(x)
+            elif forms.arithmetic.exact:
+                x = _float(scale * forms.arithmetic.number(x))
+            found[k] = found[k] + x if k in found else x  # the scale is 1 in floating arithmetic
     return found

@@ -31,7 +31,7 @@ MAX_MONOMIALS, MAX_ORDER = 1500, 8
 #: Thresholds on squared couplings relative to E[g^2], by arithmetic; that for floats grows with the error of the target.
 THRESHOLD = {"60 digits": 1e-50, "floats": 1e-16}
 
-EXACT, ASYMPTOTIC, CONJECTURED = "exact", "asymptotic", "conjectured"
+EXACT, NUMERIC, ASYMPTOTIC, CONJECTURED = "exact", "numeric", "asymptotic", "conjectured"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Stage:
     dim : int
         Dimension of U afterwards.
     claim : str
-        ``exact`` (leap 1, d to infinity), ``asymptotic`` (leap above 1 from U = 0), ``conjectured`` (leap above 1 from a
-        learned U, or under an activation filter).
+        ``exact`` (leap 1, d to infinity), ``numeric`` (the same by couplings above a threshold, in double precision),
+        ``asymptotic`` (leap above 1 from U = 0), ``conjectured`` (leap above 1 from a learned U, or under an activation filter).
     kept, dropped : float
         In floating arithmetic the smallest squared coupling taken for non-zero and the largest taken for zero, relative to
         E[g^2]; nan in exact arithmetic.
@@ -227,7 +227,8 @@ def _stages(engine: _Exact | _Floating, filtered: bool) -> tuple[list[Stage], li
         if found is None:
             break
         leap, new, kept, dropped = found
-        claim = EXACT if leap == 1 else CONJECTURED if known or filtered else ASYMPTOTIC
+        certain = NUMERIC if engine.arithmetic.name == "floats" else EXACT
+        claim = certain if leap == 1 else CONJECTURED if known or filtered else ASYMPTOTIC
         known = [*known, *new]
         stages.append(Stage(leap, tuple(map(engine.shown, new)), len(known), claim, kept, dropped, tuple(new)))
     return stages, known
@@ -253,8 +254,13 @@ def engine_of(forms: Forms, target: Target, threshold: float | None = None) -> _
         return _Exact(forms)
     second = float(target.second_moment())
     if threshold is None:
-        noise = (30 * target.error) ** 2 / second if second > 0 else 0.0
-        threshold = max(THRESHOLD[forms.arithmetic.name], noise if forms.arithmetic.name == "floats" else 0.0)
+        noise = (5 * target.error) ** 2 / second if second > 0 and forms.arithmetic.name == "floats" else 0.0
+        threshold = max(THRESHOLD[forms.arithmetic.name], noise)
+        if threshold > 0.1:
+            raise TargetError(
+                f"target {target.text[:60]!r}: quadrature across its jumps gives coefficients to {target.error:.1e} only; "
+                "write it as a sum of products of functions of orthogonal directions, or give a threshold"
+            )
     if not 0 < threshold < 1:
         raise TargetError(f"threshold = {threshold:g} is outside its range (0, 1): a share of E[g^2]")
     return _Floating(forms, second=second, threshold=threshold)
