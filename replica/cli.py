@@ -19,6 +19,7 @@ import click
 from .cli_giant_steps import alignment, giant_steps
 from .cli_optimise import optimise
 from .cli_spectrum import spectrum
+from .cli_staircase import staircase
 
 if TYPE_CHECKING:
     from .model import Model
@@ -467,6 +468,7 @@ cli.add_command(alignment)
 cli.add_command(giant_steps)
 cli.add_command(optimise)
 cli.add_command(spectrum)
+cli.add_command(staircase)
 
 
 def main() -> None:

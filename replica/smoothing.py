@@ -96,7 +96,7 @@ def cleaned(series: Series) -> Series:
 
 
 def series(terms: Terms, r: int, order: int) -> tuple[Series, float]:
-    """Taylor coefficients of G up to total degree `order`, and the error of those that are floats.
+    """Taylor coefficients of G up to total degree `order`, and an error of E[He_mu g]/sqrt(mu!) where those are floats.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def series(terms: Terms, r: int, order: int) -> tuple[Series, float]:
             polynomial[shape.powers] = c
             continue
         part, e = _term_series(shape, r, order + sum(shape.powers))
-        error += abs(float(c)) * e * 2.0 ** sum(shape.powers)
+        error += abs(float(c)) * e * float(order + sum(shape.powers)) ** (sum(shape.powers) / 2)
         for powers, value in part.items():
             if sum(powers) <= order:
                 total[powers] = total.get(powers, sp.S.Zero) + c * value
@@ -245,7 +245,7 @@ def _by_quadrature(ridges: tuple[Ridge, ...], rate: sp.Expr, v: float, order: in
         size = root**k * math.factorial(k)
         # A float that comes out as 0 must not pass for an exact zero.
         found.append(sp.Float(values[k] / size or 1e-300, 17))
-        worst = max(worst, errors[k] / root**k)
+        worst = max(worst, errors[k] / math.sqrt(math.factorial(k)))
     return found, worst
 
 

@@ -22,7 +22,7 @@ from .functions import absolute, evaluate, sgn
 from .functions import step as heaviside
 from .hermite import rational
 from .smoothing import Series, closed, hermite_values, panels, polynomial_series, series
-from .terms import NotSeparable, Terms, TooLarge, terms
+from .terms import NotSeparable, Terms, TooLarge, product, terms
 
 #: Largest number of variables of an expression, and of one that needs tensor quadrature.
 MAX_VARIABLES, MAX_QUADRATURE = 20, 4
@@ -151,10 +151,10 @@ class _Expression(Target):
     def _second_moment(self) -> sp.Expr | float:
         if self.polynomial:
             weights = ((c, math.prod(map(math.factorial, p))) for p, c in self._whole.items())
-            return sp.expand(sum((c * c * w for c, w in weights), start=sp.S.Zero))
+            return sp.expand(sp.Add(*(c * c * w for c, w in weights)))
         if self._terms is not None:
             try:
-                square = terms(sp.expand(rational(self.expression) ** 2), self.z)
+                square = product(self._terms, self._terms, self.r)
                 found, self.second_moment_error = series(square, self.r, 0)
                 value = found.get((0,) * self.r, sp.S.Zero)
                 return float(value) if value.has(sp.Float) else value

@@ -86,6 +86,11 @@ def terms(expr: sp.Expr, z: Sequence[sp.Symbol]) -> Terms:
     return _Reader(tuple(z)).read(expr)
 
 
+def product(a: Terms, b: Terms, r: int) -> Terms:
+    """Product of two sums of terms; TooLarge as in `terms`."""
+    return _Reader(sp.symbols(f"z1:{r + 1}", real=True)).times(a, b)
+
+
 def is_zero(number: sp.Expr) -> bool:
     """Whether a constant is zero: by algebra if it is, by 50 digits if it is not."""
     if number.is_Rational or number.is_Float:
@@ -236,7 +241,9 @@ class _Reader:
         linear = self._linear(x)
         if linear is not None:
             return self._ridge("sgn", *linear)
-        constant, factors = sp.factor_list(x, *self.z)
+        radicals = [p for p in x.atoms(sp.Pow) if not p.free_symbols and not p.exp.is_Integer]
+        over = {"extension": radicals} if 0 < len(radicals) <= 2 and all(p.base.is_Rational for p in radicals) else {}
+        constant, factors = sp.factor_list(x, *self.z, **over)
         if constant.free_symbols or not constant.is_real:
             return None
         result: Terms = {self.nothing: sp.Integer(1 if float(constant) > 0 else -1)}

@@ -22,7 +22,7 @@ OWNERS = {
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
-    "click": {"replica/cli.py", "replica/cli_giant_steps.py", "replica/cli_optimise.py", "replica/cli_spectrum.py"},
+    "click": {f"replica/{name}.py" for name in ("cli", "cli_giant_steps", "cli_optimise", "cli_spectrum", "cli_staircase")},
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
