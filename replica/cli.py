@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_giant_steps import alignment, giant_steps
 from .cli_optimise import optimise
 from .cli_spectrum import spectrum
+from .cli_staircase import staircase
 
 if TYPE_CHECKING:
     from .model import Model
@@ -462,8 +464,11 @@ def phases(
         click.echo(f"{name:<16} {value}")
 
 
+cli.add_command(alignment)
+cli.add_command(giant_steps)
 cli.add_command(optimise)
 cli.add_command(spectrum)
+cli.add_command(staircase)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Figures that ship with the package: one function each, from models to an image.
 
-Every curve is theory from a compiled solver; dots are simulations of the real network.  `FIGURES` is what
+Every curve is theory, from a compiled solver or exact; dots are simulations of the real network.  `FIGURES` is what
 ``replica figure`` offers.
 """
 
@@ -15,11 +15,14 @@ import numpy as np
 from solvers import Grid, solve_trajectory
 from solvers.solve import default_method, solve_points
 
+from .figures_giant_steps import FIGURES as GIANT_STEPS
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
 from .models.schemes import SCHEMES, sample_weights
 from .phases import NAMES, PHASES, Exponents, phase_map
+from .plateaux import plateaux
 from .plotting import Curve, Panel, plot_panels
+from .staircase import staircase
 
 
 class FigureError(ValueError):
@@ -148,6 +151,23 @@ def linear_student(output: str | Path) -> Path:
     )
 
 
+def plateaux_stairway(output: str | Path) -> Path:
+    """Plateaux of the error while giant steps learn one direction after the other, by degree of the readout."""
+    first, second = "z1 + z1*z2 + z1*z2*z3", "z1 + z1*z2 + z3*z4 + z1*z4*z5"
+    panels = []
+    for text, activation, note in ((first, None, ""), (first, "relu", ", ReLU without biases"), (second, None, "")):
+        found = staircase(text, activation)
+        errors = plateaux(found, [0, 1, 2])
+        edges = np.repeat(np.arange(len(errors.dims) + 1), 2)[1:-1]
+        curves = [
+            Curve(edges, np.repeat(errors.values[:, kappa], 2), rf"$\kappa$ = {kappa}", kappa + 1, dashed=kappa == 1)
+            for kappa in (2, 0, 1)  # where they coincide, dashes on a line show both
+        ]
+        title = f"{text.replace('*', ' ')}{note}\nleaps {', '.join(map(str, found.leaps))}"
+        panels.append(Panel("stage of the staircase", r"plateau $R_\kappa$", curves, title, ylim=(-0.1, 4.1)))
+    return plot_panels(panels, output, r"Stairway of plateaux: readout with $n, p$ between $d^\kappa$ and $d^{\kappa+1}$")
+
+
 def phase_diagram(x: str, y: str, exponents: Exponents, output: str | Path) -> Path:
     """Phases over any two exponents between -2 and 2, the others as given."""
     xs = ys = np.linspace(-2, 2, 401)
@@ -162,6 +182,8 @@ FIGURES: dict[str, Callable[[Any], Path]] = {
     "phases": phases,
     "deep-modes": deep_modes,
     "linear-student": linear_student,
+    **GIANT_STEPS,
+    "staircase": plateaux_stairway,
 }
 
 

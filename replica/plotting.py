@@ -389,6 +389,7 @@ class Panel:
     ylog: bool = False
     ylim: tuple[float, float] | None = None
     regions: tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]] | None = None
+    equal: bool = False  # one unit of x as long as one of y
 
 
 def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") -> Path:
@@ -417,6 +418,8 @@ def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") ->
         if panel.ylim is not None:
             axes.set_ylim(panel.ylim)
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+        if panel.equal:
+            axes.set_aspect("equal")
         axes.set_title(panel.title, fontsize="medium")
     figure.suptitle(title, fontsize="medium")
     return _save(figure, output)

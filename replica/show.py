@@ -150,7 +150,7 @@ def _choices(option: Option) -> str:
         return f"one of {', '.join(option.known)}, or an expression in y and z"
     if isinstance(option, WholeOption):
         return f"a whole number in [{option.lowest}, {option.highest}]"
-    return f"one of {', '.join(option.choices)}" if isinstance(option, ChoiceOption) else ""
+    return f"one of {', '.join(option.choices)}" if isinstance(option, ChoiceOption) else getattr(option, "hint", "")
 
 
 class _Text(_Page):

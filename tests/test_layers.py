@@ -22,14 +22,15 @@ OWNERS = {
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
-    "click": {"replica/cli.py", "replica/cli_optimise.py", "replica/cli_spectrum.py"},
+    "click": {f"replica/{name}.py" for name in ("cli", "cli_giant_steps", "cli_optimise", "cli_spectrum", "cli_staircase")},
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "stopping", "sensitivity", "optimise", "spectrum",
+            "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
+            "cli_giant_steps",
         )),
     },
 }

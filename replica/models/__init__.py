@@ -3,6 +3,7 @@
 from ..model import Model
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
+from .giant_step import GiantStep
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
 from .line_variants import AnyLossLineNetwork, DecayingLineNetwork, LineDescent
 from .linear_students import LinearStudent, OnlineStudent, TwoLayerStudent
@@ -23,11 +24,12 @@ MODELS: dict[str, type[Model]] = {
         LinearStudent,
         TwoLayerStudent,
         OnlineStudent,
+        GiantStep,
     )
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "LineDescent", "LineNetwork",
-    "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork",
-    "WideLineNetwork",
+    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent",
+    "LineNetwork", "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent",
+    "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip
