@@ -32,8 +32,8 @@ def test_groups_and_every_bulk(options, point):
     model = SpikedRandomFeatures(**options)
     nodes = 40 if model.exact else 144  # averages over label noise as well: a hundred times the work
     found, r = spectrum(model, points=150, nodes=nodes, **point), _Resolvent(model, point, nodes)
-    assert found.mass == pytest.approx(1, abs=1e-8)
-    assert found.mean == pytest.approx(r.scale, rel=1e-8)
+    assert found.mass == pytest.approx(1, abs=1e-6 if model.exact else 1e-8)
+    assert found.mean == pytest.approx(r.scale, rel=1e-6 if model.exact else 1e-8)
     assert len(found.mean_outliers) == options.get("groups", 1)
     v = r.start(np.array([-1e3 + 0j]))
     for x in np.geomspace(1e3, 0.5, 20):
