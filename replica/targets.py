@@ -18,7 +18,7 @@ import numpy as np
 import sympy as sp
 
 from .expressions import ExpressionError, check_real, parse_expression
-from .functions import absolute, evaluate, sgn
+from .functions import absolute, evaluate, relu, sgn, softplus
 from .functions import step as heaviside
 from .hermite import rational
 from .smoothing import Series, closed, hermite_values, panels, polynomial_series, series
@@ -298,7 +298,7 @@ def count_terms(expr: sp.Expr, r: int) -> float:
 
 
 def _count(expr: sp.Expr, r: int) -> tuple[float, float]:
-    """Bounds on terms and degree; functions count as one term of their argument's degree."""
+    """Bounds on terms and degree; functions count as terms of their argument's degree."""
     if not expr.free_symbols:
         return 1, 0
     if expr.is_Symbol:
@@ -312,7 +312,7 @@ def _count(expr: sp.Expr, r: int) -> tuple[float, float]:
         n, k = int(min(parts[0][0], 10**6)), int(expr.exp)
         count, degree = math.comb(n + k - 1, k), parts[0][1] * k
     else:
-        count, degree = 2 * max(n for n, _ in parts), max(d for _, d in parts)
+        count, degree = (2 * parts[0][0] if expr.func in (relu, absolute, softplus) else 1), max(d for _, d in parts)
     return (min(count, math.comb(r + int(degree), r)) if expr.is_polynomial() else count), degree
 
 
