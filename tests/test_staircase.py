@@ -63,6 +63,10 @@ def test_leap_index_of_each_direction():
     assert found.leap_index == 1 and found.leap_complexity == 3
     assert [(k, len(v)) for k, v in found.direction_leaps] == [(1, 1), (2, 1), (3, 3)]
     assert found.direction_leaps[1][1] == ((0, 1, 0, 0, 0),)
+    assert [found.leap_of(v) for v in ([1, 0, 5, 0, 0], [0, 1, 0, 0, 2], [0, 0, 0, 1, -1])] == [1, 2, 3]
+    assert staircase("z1*z2 + z2*z3").leap_of((1, 0, -1)) == 0 and staircase("tanh(z1) + z1*z2").leap_of((0, 1)) == 2
+    with pytest.raises(TargetError, match="no non-zero vector of 5 numbers"):
+        found.leap_of([0, 1])
     assert [stage.claim for stage in found.stages] == ["exact", "exact", "conjectured"]
     assert staircase("z1*z2").stages[0].claim == "asymptotic"
 
@@ -213,6 +217,7 @@ def test_generic_polynomial_of_degree_six_in_six_variables():
         ({"target": "z1", "activation": "swish"}, "Known names"),
         ({"target": "tanh(z1)", "order": 0}, "order = 0 is not a whole number of at least 1"),
         ({"target": "tanh(z1)", "order": 31}, "outside 0 to 30"),
+        ({"target": "z1", "threshold": 0.1}, "threshold = 0.1 means nothing here"),
         ({"target": "tanh(z1)", "threshold": 1.5}, r"threshold = 1.5 is outside its range \(0, 1\)"),
     ],
 )

@@ -151,6 +151,7 @@ def test_half_line_rule_is_exact_for_polynomials_with_a_kink():
         (sp.I * sp.Symbol("z1"), "not a finite real number"),
         (sp.oo * sp.Symbol("z1"), "not a finite real number"),
         (sp.Symbol("q"), "unknown variable 'q'"),
+        (sp.Symbol("z1") ** 200, "degree 200, more than 60"),
     ],
 )
 def test_refusals_are_one_line(given, message):
