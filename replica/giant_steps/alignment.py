@@ -242,7 +242,7 @@ def _check(
         if k not in removed and not moments.vanishes(k):
             raise GiantStepError(
                 f"alignment: E[grad^{k} g] is not 0, so it dominates the gradient at n = alpha d^{leap}; "
-                + ("remove it from the labels (removal = least-squares)" if k < 2 else f"use leap = {k}")
+                + (f"remove it from the labels (removal = {('mean', 'least-squares')[k]})" if k < 2 else f"use leap = {k}")
             )
     if moments.vanishes(leap):
         raise GiantStepError(f"alignment: E[grad^{leap} g] = 0, so n = alpha d^{leap} samples show nothing; use a higher leap")

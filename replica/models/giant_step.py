@@ -128,5 +128,5 @@ class GiantStep(DynamicModel):
         )  # fmt: skip
         C1 = np.asarray(self._moments.C[1], dtype=float)
         along = float(found["cos"] @ C1) / math.sqrt(max(float(C1 @ C1), ZERO**2))
-        return {"cos2": found["cos2"], "cos": along, "top_cos2": found["top"], "norm": found["norm"]}
+        return {"cos2": found["cos2"], "cos": along, "top_cos2": found["top"], "norm": math.sqrt(found["norm2"])}
 
