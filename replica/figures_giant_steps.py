@@ -32,8 +32,7 @@ def alignment_curves(output: str | Path) -> Path:
         label = f"{target}, {activation}"
         first.append(Curve(alphas, np.array([t.cos2 for t in theory]), label, colour))
         first.append(Curve(alphas, np.array([t.top for t in theory]), "", colour, dashed=True))
-        for name, d in (("cos2", 400), ("top", 400)):
-            first.append(_experiment(target, activation, dots, 1, d, name, colour, rng))
+        first += _experiment(target, activation, dots, 1, 400, ("cos2", "top"), colour, rng)
     later = []
     for colour, (target, activation, leap, d) in enumerate((("z1*z2", "relu", 2, 60), ("he3(z1)/sqrt(6)", ERF, 3, 24)), 3):
         theory = [alignment(target, activation, alpha=a, leap=leap, noise=0.1, probabilities=(0.1, 0.9)) for a in alphas]
@@ -41,7 +40,7 @@ def alignment_curves(output: str | Path) -> Path:
         later.append(Curve(alphas, np.array(finite), f"{target}, {activation}: mean at d = {d}", colour))
         for p, label in ((0.1, "10% and 90% of neurons"), (0.9, "")):
             later.append(Curve(alphas, np.array([t.quantiles[p] for t in theory]), label, colour, dashed=True))
-        later.append(_experiment(target, activation, dots, leap, d, "cos2", colour, rng))
+        later += _experiment(target, activation, dots, leap, d, ("cos2",), colour, rng)
     label = r"$\cos^2$ with the teacher space"
     return _draw(
         [
@@ -69,15 +68,21 @@ def _draw(panels: Sequence[Panel], output: str | Path, title: str) -> Path:
 
 
 def _experiment(
-    target: str, activation: str, alphas: np.ndarray, leap: int, d: int, name: str, colour: int, rng: np.random.Generator
-) -> Curve:
+    target: str, activation: str, alphas: np.ndarray, leap: int, d: int, names: Sequence[str], colour: int,
+    rng: np.random.Generator,
+) -> list[Curve]:  # fmt: skip
     g, s = make_target(target), make_student(activation, [1.0]).activation
-    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": 100, "rng": rng}
+    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": 50, "rng": rng}
     repeats = 6 if leap == 1 else 20  # heavy tails
-    runs = np.array([
-        [first_step(g.numeric, g.r, s.numeric_derivative(), alpha=a, **shared)[name] for _ in range(repeats)] for a in alphas
-    ])  # fmt: skip
-    return Curve(alphas, runs.mean(axis=1), "", colour, dots=True, sem=runs.std(axis=1, ddof=1) / math.sqrt(repeats))
+    runs = [
+        [first_step(g.numeric, g.r, s.numeric_derivative(), alpha=a, **shared) for _ in range(repeats)] for a in alphas
+    ]  # fmt: skip
+    curves = []
+    for name in names:
+        values = np.array([[run[name] for run in row] for row in runs])
+        sem = values.std(axis=1, ddof=1) / math.sqrt(repeats)
+        curves.append(Curve(alphas, values.mean(axis=1), "", colour, dots=True, sem=sem))
+    return curves
 
 
 def neuron_clouds(output: str | Path) -> Path:
