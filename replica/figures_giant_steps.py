@@ -32,8 +32,7 @@ def alignment_curves(output: str | Path) -> Path:
         label = f"{target}, {activation}"
         first.append(Curve(alphas, np.array([t.cos2 for t in theory]), label, colour))
         first.append(Curve(alphas, np.array([t.top for t in theory]), "", colour, dashed=True))
-        for name, d in (("cos2", 400), ("top", 400)):
-            first.append(_experiment(target, activation, dots, 1, d, name, colour, rng))
+        first += _experiment(target, activation, dots, 1, 400, ("cos2", "top"), colour, rng)
     later = []
     for colour, (target, activation, leap, d) in enumerate((("z1*z2", "relu", 2, 60), ("he3(z1)/sqrt(6)", ERF, 3, 24)), 3):
         theory = [alignment(target, activation, alpha=a, leap=leap, noise=0.1, probabilities=(0.1, 0.9)) for a in alphas]
@@ -41,11 +40,11 @@ def alignment_curves(output: str | Path) -> Path:
         later.append(Curve(alphas, np.array(finite), f"{target}, {activation}: mean at d = {d}", colour))
         for p, label in ((0.1, "10% and 90% of neurons"), (0.9, "")):
             later.append(Curve(alphas, np.array([t.quantiles[p] for t in theory]), label, colour, dashed=True))
-        later.append(_experiment(target, activation, dots, leap, d, "cos2", colour, rng))
+        later += _experiment(target, activation, dots, leap, d, ("cos2",), colour, rng)
     label = r"$\cos^2$ with the teacher space"
     return _draw(
         [
-            Panel(r"$\alpha = n/d$", label, first, "leap 1 (dashed: top singular vector; dots: d = 400)", xlog=True, ylim=(0, 1)),
+            Panel(r"$\alpha = n/d$", label, first, "leap 1, d = 400 (dashed: top singular vector)", xlog=True, ylim=(0, 1)),
             Panel(r"$\alpha = n/d^\ell$", label, later, r"law over neurons, $\ell$ = 2 and 3", xlog=True, ylim=(0, 1)),
         ],
         output,
@@ -69,14 +68,21 @@ def _draw(panels: Sequence[Panel], output: str | Path, title: str) -> Path:
 
 
 def _experiment(
-    target: str, activation: str, alphas: np.ndarray, leap: int, d: int, name: str, colour: int, rng: np.random.Generator
-) -> Curve:
+    target: str, activation: str, alphas: np.ndarray, leap: int, d: int, names: Sequence[str], colour: int,
+    rng: np.random.Generator,
+) -> list[Curve]:  # fmt: skip
     g, s = make_target(target), make_student(activation, [1.0]).activation
-    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": 100, "rng": rng}
-    runs = np.array([
-        [first_step(g.numeric, g.r, s.numeric_derivative(), alpha=a, **shared)[name] for _ in range(8)] for a in alphas
-    ])  # fmt: skip
-    return Curve(alphas, runs.mean(axis=1), "", colour, dots=True, sem=runs.std(axis=1, ddof=1) / math.sqrt(8))
+    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": 50, "rng": rng}
+    repeats = 6 if leap == 1 else 20  # heavy tails
+    runs = [
+        [first_step(g.numeric, g.r, s.numeric_derivative(), alpha=a, **shared) for _ in range(repeats)] for a in alphas
+    ]  # fmt: skip
+    curves = []
+    for name in names:
+        values = np.array([[run[name] for run in row] for row in runs])
+        sem = values.std(axis=1, ddof=1) / math.sqrt(repeats)
+        curves.append(Curve(alphas, values.mean(axis=1), "", colour, dots=True, sem=sem))
+    return curves
 
 
 def neuron_clouds(output: str | Path) -> Path:
@@ -106,7 +112,7 @@ def neuron_clouds(output: str | Path) -> Path:
 
 def batch_reuse(output: str | Path) -> Path:
     """Second gradient on the same batch and on a fresh one, against the step: reuse sees a target of leap 3."""
-    target, steps, dots, d = "he3(z1)/sqrt(6)", np.linspace(0.0, 4.0, 17), np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
+    target, steps, dots, d = "he3(z1)/sqrt(6)", np.linspace(0.0, 4.0, 13), np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
     rng = np.random.default_rng(2)
     g, student = make_target(target), make_student(ERF, [1.0], loss="correlation")
     curves = []
@@ -129,7 +135,7 @@ def _second_steps(
     mean, sem = [], []
     for t in steps:
         start = (g.numeric, student, np.zeros((1, 1)), np.eye(1))
-        runs = [train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(40)]
+        runs = [train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(30)]
         second = np.array([(M[2, 0, 0] - M[1, 0, 0]) / t for M in runs])
         mean.append(second.mean())
         sem.append(second.std(ddof=1) / math.sqrt(len(second)))

@@ -205,6 +205,9 @@ def test_the_model_scans_and_moves_in_steps(tmp_path):
 def test_a_point_without_gradient_is_not_called_converged():
     """sign has slope 0 almost everywhere: nothing moves and the direction is 0/0."""
     assert not solve(GiantStep(activation="sign"), alpha=1.0).converged
+    assert math.isnan(alignment("z1", "sign", alpha=1.0).cos2)
+    done = CliRunner().invoke(cli, ["alignment", "z1", "--activation", "sign", "alpha=1", "--json"])
+    assert (done.exit_code, json.loads(done.output.splitlines()[0])["result"]) == (3, "NONFINITE")
 
 
 def test_command_prints_formula_claim_and_regime():
@@ -225,6 +228,7 @@ BAD = [
     ({"alpha": 1.0, "d": 1.0}, "d = 1 is outside its range"),
     ({"alpha": 1.0, "removal": "all"}, "unknown removal 'all'; it is one of none, mean, moments, least-squares"),
     ({"alpha": 1.0, "leap": 2}, "remove it from the labels"),
+    ({"alpha": 1.0, "probabilities": (1.5,)}, "probability 1.5 of a quantile is outside its range (0, 1)"),
     ({"alpha": 1.0, "leap": 9}, "leap = 9 is not a whole number in"),
     ({"alpha": 1.0, "leap": 1, "removal": "least-squares"}, "use leap >= 2"),
 ]

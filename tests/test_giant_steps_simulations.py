@@ -16,8 +16,10 @@ from replica.giant_steps.alignment import Readout
 from replica.giant_steps.moments import step_moments
 from replica.giant_steps.problem import alignment, giant_steps, make_student, reuse
 from replica.giant_steps.simulations import first_step, train, train_online
+from replica.models import GiantStep
 from replica.targets import make_target
 from replica.validation import compare
+from solvers import solve
 
 ERF = "erf(z/sqrt(2))"
 NOTEBOOK = "(4*z1+z1**2+z2)/2"
@@ -93,6 +95,15 @@ def test_alignment_of_real_neurons(case):
 def test_alignment_of_a_few_small_neurons():
     report = one_step("z1+z1*z2", "relu", alpha=2.0, noise=0.1, p=20, d=200, repeats=20, seed=1)
     checked(report, {"cos2": 0.005, "cos": 0.005, "top": 0.01, "norm2": 0.02})  # 1/d
+
+
+def test_the_model_simulates_what_it_solves():
+    """Through `replica scan`: the experiment of the model against its own solution, mean of the labels removed."""
+    model = GiantStep(target="1+z1+z1*z2", activation="relu", labels="centred")
+    parameters = {"alpha": 2.0, "noise": 0.1, "d": 150.0, "width": 20.0, "time": 2.0}
+    report = compare(model, parameters, 150, 20, 11, solve(model, **parameters).values)
+    assert set(report.names) == {"cos2", "cos", "top_cos2", "norm"}
+    checked(report, 0.01)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .law import NeuronLaw
-from .moments import GiantStepError, Moments
+from .moments import ZERO, GiantStepError, Moments
 
 Array = np.ndarray
 
@@ -80,18 +80,23 @@ class Alignment:
 
 def noise_scale(moments: Moments, noise: float, removal: str, readout: Readout) -> float:
     """T: variance of the batch noise of the gradient, per coordinate and sample."""
-    residual = moments.second + noise
+    residual = _residual(moments, noise, removal, readout)
     if removal in ("moments", "least-squares"):
-        residual -= moments.mean**2 + moments.linear
         c1_square = moments.c[1] ** 2
         # The part c_1 of the slope is what the regression has projected out.
         return residual * (moments.slope - c1_square) + (c1_square * moments.linear if removal == "moments" else 0.0)
-    if removal == "mean":
-        residual -= moments.mean**2
-    c0 = moments.c[0]
-    residual += readout.square * (moments.square - c0**2)
-    residual += (c0 * readout.mean) ** 2 - 2 * (0.0 if removal == "mean" else moments.mean) * c0 * readout.mean
     return residual * moments.slope
+
+
+def _residual(moments: Moments, noise: float, removal: str, readout: Readout) -> float:
+    """E[(y - f)^2] once the removal is done."""
+    energy = moments.second + noise
+    if removal != "none":
+        energy -= moments.mean**2
+    if removal in ("moments", "least-squares"):
+        return energy - moments.linear
+    c0, mean = moments.c[0], moments.mean if removal == "none" else 0.0
+    return energy + readout.square * (moments.square - c0**2) + (c0 * readout.mean) ** 2 - 2 * mean * c0 * readout.mean
 
 
 def align(
@@ -121,7 +126,7 @@ def align(
     step : float
         t of w + t u, in (0, inf]; inf is the gradient itself, and what step sizes t >> d^{(leap-1)/2} give.
     d : float
-        Dimension, for the share r/d of the batch noise that lies in the teacher space; inf to leave it out.
+        Dimension, for the share r/d of batch noise and old weight that lies in the teacher space; inf to leave it out.
     width : float
         Number of distinct neurons behind `top`.
     removal : str
@@ -137,6 +142,9 @@ def align(
         For values out of range, or a leap the target does not have.
     """
     _check(moments, alpha, noise, leap, step, d, width, removal, readout)
+    for p in probabilities:
+        if not 0 < p < 1:
+            raise GiantStepError(f"alignment: probability {p:g} of a quantile is outside its range (0, 1)")
     if leap == 1:
         return _proportional(moments, alpha, noise, step, d, width, removal, readout)
     return _specialised(moments, alpha, noise, leap, d, removal, probabilities)
@@ -149,19 +157,23 @@ def _proportional(
     C1 = np.asarray(moments.C[1], dtype=float)
     spurious = c[1] ** 2 * readout.square  # squared norm of the linear part of the network at the start
     mean = (0.0 if removal == "mean" else moments.mean) - c[0] * readout.mean
-    batch = noise_scale(moments, noise, removal, readout) / alpha
+    residual = _residual(moments, noise, removal, readout) / alpha
+    batch = residual * moments.slope
     signal = c[1] ** 2 * float(C1 @ C1)
     along = c[2] * mean
     inside, r = 1 / d, moments.r
     across = signal + c[1] ** 2 * spurious + batch
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = np.float64((1 / step + along) ** 2 + across)
-        cos2 = float((signal + r * inside * batch) / total)
+        old = np.float64(1 / step + along) ** 2
+        total = old + across
+        # Batch noise and the old weight are random directions, and so is the linear part of a random network.
+        within = inside * (total - signal) / total
+        cos2 = float(signal / total + r * within)
         direction = c[1] * C1 / np.sqrt(total)
-        common = c[1] ** 2 * (float(C1 @ C1) + spurious + batch / moments.slope)
-        own = batch / moments.slope * (moments.slope - c[1] ** 2) + along**2
+        common = c[1] ** 2 * (float(C1 @ C1) + spurious + residual)
+        own = residual * (moments.slope - c[1] ** 2) + along**2
         top = float(np.float64(signal) / (common + own / width))
-        share = np.outer(direction, direction) + inside * batch / total * np.eye(r)
+        share = np.outer(direction, direction) + within * np.eye(r)
     return Alignment(
         1, cos2, direction, share, top, math.sqrt(along**2 + across),
         error=_propagated(moments), regime=_regime(1, d),
@@ -208,7 +220,7 @@ def _propagated(moments: Moments) -> float:
 
 def _regime(leap: int, d: float) -> str:
     power = "d" if leap == 1 else f"d^{leap}"
-    return f"n = alpha {power}, d -> infinity" + ("" if math.isinf(d) else f", batch noise inside the teacher space at d = {d:g}")
+    return f"n = alpha {power}, d -> infinity" + ("" if math.isinf(d) else f", with the share r/d of what is random at d = {d:g}")
 
 
 def _check(
@@ -242,9 +254,9 @@ def _check(
         if k not in removed and not moments.vanishes(k):
             raise GiantStepError(
                 f"alignment: E[grad^{k} g] is not 0, so it dominates the gradient at n = alpha d^{leap}; "
-                + ("remove it from the labels (removal = least-squares)" if k < 2 else f"use leap = {k}")
+                + (f"remove it from the labels (removal = {('mean', 'least-squares')[k]})" if k < 2 else f"use leap = {k}")
             )
     if moments.vanishes(leap):
         raise GiantStepError(f"alignment: E[grad^{leap} g] = 0, so n = alpha d^{leap} samples show nothing; use a higher leap")
-    if moments.c[leap] == 0:
+    if abs(moments.c[leap]) <= ZERO * math.sqrt(moments.square):
         raise GiantStepError(f"alignment: the activation has c_{leap} = 0 and does not see this leap; add a bias")

@@ -59,8 +59,8 @@ class GiantStep(DynamicModel):
 
     alpha = Parameter("samples per dimension, n/d", lower=0, lower_open=True, infinite=True, latex=r"\alpha")
     noise = Parameter("label noise variance", lower=0, default=0.0, latex=r"\Delta")
-    d = Parameter("dimension, for the share r/d of the batch noise inside the teacher space; inf leaves it out", lower=1,
-                  infinite=True, default=math.inf)  # fmt: skip
+    d = Parameter("dimension, for the share r/d of batch noise and old weight inside the teacher space; inf leaves it out",
+                  lower=20, infinite=True, default=math.inf)  # fmt: skip
     width = Parameter("number of distinct neurons behind `top_cos2`", lower=1, infinite=True, default=math.inf, latex="p")
     time = Parameter("step t of w + t u; inf is the gradient itself", lower=0, infinite=True, default=math.inf, latex="t")
 
@@ -108,11 +108,12 @@ class GiantStep(DynamicModel):
         signal = self.c_1**2 * self.linear
         batch = (self.energy + self.noise) * self.slope / self.alpha
         inside = self.choices["target"].r / self.d
-        total = (1 / self.time + self.along) ** 2 + signal + batch
+        old = (1 / self.time + self.along) ** 2
+        total = old + signal + batch
         own = (self.energy + self.noise) * (self.slope - self.c_1**2) / self.alpha + self.along**2
         common = signal + (self.energy + self.noise) * self.c_1**2 / self.alpha
         return {
-            self.cos2: (signal + inside * batch) / total,
+            self.cos2: signal / total + inside * (1 - signal / total),
             self.cos: self.c_1 * sp.sqrt(self.linear) / sp.sqrt(total),
             self.top_cos2: signal / (common + own / self.width),
             self.norm: sp.sqrt(self.along**2 + signal + batch),
@@ -128,5 +129,5 @@ class GiantStep(DynamicModel):
         )  # fmt: skip
         C1 = np.asarray(self._moments.C[1], dtype=float)
         along = float(found["cos"] @ C1) / math.sqrt(max(float(C1 @ C1), ZERO**2))
-        return {"cos2": found["cos2"], "cos": along, "top_cos2": found["top"], "norm": found["norm"]}
+        return {"cos2": found["cos2"], "cos": along, "top_cos2": found["top"], "norm": math.sqrt(found["norm2"])}
 
