@@ -53,12 +53,13 @@ def _newton_many(update, block, points, table, start, offsets, members, linear, 
     r, j = np.empty(n), np.empty(n * n)
     work = (np.empty((n, n)), np.empty((WORK_ROWS, n)), np.empty(n, dtype=np.int64))
     failed = 0
-    below = np.full(2 * n, -1, dtype=np.int64)
+    below, is_free = np.full(2 * n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
     for i in range(points.shape[0]):
         out[i, :] = start
         outcome = newton(
-            update, block, offsets, members, linear, out[i], points[i], table, lower, upper, floor, below, rtol, 200, r, j, work
-        )
+            update, block, offsets, members, linear, is_free, out[i], points[i], table, lower, upper, floor, below, rtol, 200, r, j,
+            work,
+        )  # fmt: skip
         failed += outcome[0] != 0
     return failed
 

@@ -257,27 +257,35 @@ class Compiler:
             for i, m in enumerate(free):
                 w.write(f"{m} = _y{i}")
             return
-        # The potential is concave in them: Newton's method, with steps halved where it overshoots.
+        # The potential is concave in them: Newton's method with a safeguard; the last step leaves an error of its square.
+        alone = len(free) == 1
         for i in range(len(free)):
             w.write(f"_base{i} = _y{i} = 0.0")
-        w.write("_least, _halvings = math.inf, 0")
+        w.write("_low, _high, _least, _halvings = -math.inf, math.inf, math.inf, 0")
         w.write("for _round in range(100):")
         w.level += 1
         self._evaluate(w, targets)
         w.write(f"_size = {' + '.join(f'abs(_b{i})' for i in range(len(free)))}")
         w.write("if not math.isfinite(_size):")
         w.write("    break")
-        w.write("if _size > _least and _halvings < 30:")
-        w.write("    _halvings += 1")
-        for i, m in enumerate(free):
-            w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
-        w.write("    continue")
-        w.write("_least, _halvings = _size, 0")
-        self._solve_small(w, len(free))
+        if alone:  # the root of a monotone function: bisect where Newton leaves the bracket or does not halve its step
+            w.write("_last = abs(_y0) if _round > 0 else math.inf")
+            self._solve_small(w, 1)
+            w.write(f"_low, _high = ({free[0]}, _high) if _y0 > 0.0 else (_low, {free[0]})")
+            w.write(f"if _high - _low < math.inf and not (_low <= {free[0]} + _y0 <= _high and abs(_y0) <= 0.5 * _last):")
+            w.write(f"    _y0 = 0.5 * (_low + _high) - {free[0]}")
+        else:
+            w.write("if _size > _least and _halvings < 30:")
+            w.write("    _halvings += 1")
+            for i, m in enumerate(free):
+                w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
+            w.write("    continue")
+            w.write("_least, _halvings = _size, 0")
+            self._solve_small(w, len(free))
         for i, m in enumerate(free):
             w.write(f"_base{i} = {m}")
             w.write(f"{m} += _y{i}")
-        moved = " and ".join(f"abs(_y{i}) <= 1e-13 * abs({m})" for i, m in enumerate(free))
+        moved = " and ".join(f"abs(_y{i}) <= 1e-8 * abs({m})" for i, m in enumerate(free))
         w.write(f"if {moved}:")
         w.write("    break")
         w.level -= 1

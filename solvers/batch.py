@@ -50,7 +50,7 @@ _kernels = [types.FunctionType(SIGNATURES[k]) for k in ("tabulate", "update", "b
 _packed_rules = types.Array(types.float64, 1, "C", readonly=True)
 _work = types.Tuple([types.float64[:, ::1], types.float64[:, ::1], _ints])
 METHOD_SIGNATURE = types.UniTuple(types.int64, 2)(
-    _kernels[1], _kernels[2], _ints, _ints, _flags, *[_floats] * 6, _ints, *[_floats] * 3, _work
+    _kernels[1], _kernels[2], _ints, _ints, _flags, _flags, *[_floats] * 6, _ints, *[_floats] * 3, _work
 )
 BATCH_SIGNATURE = types.void(
     types.FunctionType(METHOD_SIGNATURE),
@@ -114,7 +114,7 @@ def _solve_batch(
             table = tables[table_offsets[level] : table_offsets[level + 1]]
             fine = tables[table_offsets[level + 1] : table_offsets[level + 2]]
             status, used = method(
-                update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
+                update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, below, options, r, j, work
             )
             steps += used
             # ------------------------------------------------ the verdict, the same for every method

@@ -177,11 +177,25 @@ def _move(x, base, indices, below, p, logs, gap, dx, fraction):
 
 
 @_jit
-def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, below, max_steps, r, j, work):
+def _map_step(update, x, base, indices, p, table, mapped):
+    """x <- base moved by the map, in one block."""
+    for k in range(indices.size):
+        x[indices[k]] = base[k]
+    update(x, p, table, mapped)
+    for k in range(indices.size):
+        if np.isfinite(mapped[indices[k]]):
+            x[indices[k]] = mapped[indices[k]]
+
+
+@_jit
+def _solve_block(
+    update, block, b, indices, linear, is_free, x, p, table, lower, upper, floor, below, max_steps, r, j, work
+):
     """Safeguarded Newton on one block in place; returns (status, evaluations).
 
     A linear block takes one step.  Otherwise a step that does not reduce the residual is halved a few times, and then
-    replaced by a step of the map itself, which contracts where Newton wanders.
+    replaced by a step of the map itself, which contracts where Newton wanders.  A block with free unknowns begins with such a
+    step: it solves for them exactly, and far from that Newton throws them anywhere.
     """
     n = indices.size
     dx = work[1][3]
@@ -191,11 +205,18 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
         for k in range(n):
             x[indices[k]] += dx[k]
         return (CONVERGED if fine else NONFINITE), 1
-    base, back, image, gap, gap_of_image = work[1][4], work[1][5], work[1][7], work[1][8], work[1][9]
+    base, image, gap, gap_of_image = work[1][4], work[1][7], work[1][8], work[1][9]
     kept, logs, used, largest = work[1][10], work[1][11], work[1][12], work[1][14]
     for k in range(n):
         largest[k] = floor[indices[k]]
-    previous, halvings, pressed, size = np.inf, 0, 0, np.inf
+    previous, halvings, pressed, size, mapped = np.inf, 0, 0, np.inf, work[1][6]
+    for k in range(n):
+        base[k] = x[indices[k]]
+        if is_free[indices[k]]:
+            previous = -np.inf
+    if previous < 0.0:
+        _map_step(update, x, base, indices, p, table, mapped)
+        previous = np.inf
     copy(image, x)
     for step in range(1, max_steps + 1):
         block(b, x, p, table, r, j)
@@ -217,8 +238,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
                 size *= 0.5
                 _move(x, base, indices, below, p, used, kept, dx, 0.5**halvings)
                 continue
-            for k in range(n):
-                x[indices[k]] = base[k] + back[k]
+            _map_step(update, x, base, indices, p, table, mapped)
             if bad and halvings > MAX_HALVINGS + 1:
                 return NONFINITE, step
             if outside(x, lower, upper) >= 0:
@@ -232,7 +252,7 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
             i = indices[k]
             if not np.isfinite(dx[k]):
                 return NONFINITE, step
-            base[k], back[k], used[k], kept[k] = x[i], r[k], logs[k], gap[k]
+            base[k], used[k], kept[k] = x[i], logs[k], gap[k]
             move = np.expm1(min(max(dx[k], -5.0), 5.0)) if logs[k] != 0.0 else dx[k] / max(abs(x[i]), floor[i])
             size = max(size, abs(move))
         _move(x, base, indices, below, p, used, kept, dx, 1.0)
@@ -250,7 +270,9 @@ def _solve_block(block, b, indices, linear, x, p, table, lower, upper, floor, be
 
 
 @_jit
-def newton(update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, rtol, max_steps, r, j, work):
+def newton(
+    update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, below, rtol, max_steps, r, j, work
+):
     """Block by block in order, then again only if the whole map says so; returns (status, evaluations)."""
     new = work[1][6]
     steps, previous = 0, np.inf
@@ -258,8 +280,9 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
         for b in range(offsets.size - 1):
             indices = members[offsets[b] : offsets[b + 1]]
             status, used = _solve_block(
-                block, b, indices, linear[b], x, p, table, lower, upper, floor, below, max_steps - steps, r, j, work
-            )
+                update, block, b, indices, linear[b], is_free, x, p, table, lower, upper, floor, below, max_steps - steps, r, j,
+                work,
+            )  # fmt: skip
             steps += used
             if status != CONVERGED:
                 return status, steps
@@ -276,20 +299,20 @@ def newton(update, block, offsets, members, linear, x, p, table, lower, upper, f
 
 
 def _run_damped(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
+    update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
     return damped(update, x, p, table, lower, upper, floor, options[3], options[0], int(options[2]))
 
 
 def _run_anderson(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
+    update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
     depth, max_steps = int(options[4]), int(options[2])
     return anderson(update, x, p, table, lower, upper, floor, options[3], depth, options[0], max_steps)
 
 
 def _run_newton(
-    update, block, offsets, members, linear, x, p, table, lower, upper, floor, below, options, r, j, work
+    update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, below, options, r, j, work
 ):
     """Newton's method, in up to three ways if some variance exceeds an overlap; the steps of all are counted.
 
@@ -312,7 +335,7 @@ def _run_newton(
             steps += used
             left -= used
         status, used = newton(
-            update, block, offsets, members, linear, x, p, table, lower, upper, floor, floors, rtol,
+            update, block, offsets, members, linear, is_free, x, p, table, lower, upper, floor, floors, rtol,
             max(left if way == ways - 1 else left // (ways - way), 1), r, j, work,
         )  # fmt: skip
         steps += used

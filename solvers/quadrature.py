@@ -34,7 +34,7 @@ FINER = 9
 #: `outer_rule` halves panels over which a place moves by more than this many units, so often at most.
 MOVED, HALVINGS = 2.0, 40
 #: It uses equidistant nodes while they are at most so many times the order of the panels, and gives up at so many panels.
-MOST_UNIFORM, MOST_PANELS = 16, 2000
+MOST_UNIFORM, MOST_PANELS = 16, 300
 #: Gauss-Hermite weights below this are dropped: n nodes reach out to sqrt(4 n), where nothing is left to integrate.
 NEGLIGIBLE = 1e-25
 #: An average smaller than this fraction of the average of its absolute value is rounding noise (of the weights).
