@@ -43,7 +43,7 @@ def channel_call(output: OutputChannel, arguments: Sequence[Any], observe: bool)
 
 
 def slope_call(output: OutputChannel, arguments: Sequence[Any], direction: str) -> str:
-    """One pass for derivatives in a direction, written to ``_chan``."""
+    """One pass for changes in a direction, written to ``_chan``; the first argument is how far it is moved."""
     given = ", ".join(map(str, arguments))
     number = label_slopes.DIRECTIONS[direction]
     size = len(label_slopes.SLOPES)

@@ -1,35 +1,36 @@
-"""Total derivatives along one parameter, of lowered equations: explicit, and through every table entry that moves.
+"""Derivatives of lowered equations along a direction in which parameters, table entries, unknowns and conjugates move.
 
 No derivative falls on an activation, a target, a loss or a label: a moving argument of an opaque function is followed by shifting
-the Gaussian it is averaged over, and what moves a label has nodes of its own (`output.label_slope`).
+the Gaussian it is averaged over, and what moves a label has nodes of its own (`output.label_change`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sympy as sp
 
 from .averages import GaussianAverage, outermost
 from .free_entropy import ModelError
-from .output import ARGUMENTS, LABEL, ChannelNode, OutputChannel, label_slope
-from .relaxation import part, times
+from .output import ARGUMENTS, LABEL, ChannelNode, OutputChannel, channel_slope, label_change
+from .relaxation import part
 
 
 class Along:
-    """The derivative along `parameter`, as a function of expressions.
+    """The derivative along a direction, as a function of expressions.
 
     Attributes
     ----------
     moving : dict
-        Derivative of every symbol that moves; to be filled, in the order of use, by whoever has tables.
+        What moves, and its change: symbols, each to be entered before anything that contains it is differentiated.
     moving_columns : dict of str to function
         The same for tabulated functions.
     """
 
-    def __init__(self, parameter: Any, channel: OutputChannel | None = None) -> None:
-        self.parameter, self.channel = parameter, channel
-        self.moving: dict[Any, Any] = {parameter: sp.S.One}
+    def __init__(self, moving: Mapping[Any, Any], channel: OutputChannel | None = None) -> None:
+        self.channel = channel
+        self.moving = dict(moving)
         self.moving_columns: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
 
@@ -52,7 +53,7 @@ class Along:
         if hasattr(type(e), "option"):
             if self(e.args[0]) == 0:
                 return sp.S.Zero
-            raise ModelError(f"{e} depends on {self.parameter} outside an average over its argument")
+            raise ModelError(f"{e} moves outside an average over its argument")
         if isinstance(e, sp.Add):
             return sp.Add(*map(self, e.args))
         out = []
@@ -67,8 +68,9 @@ class Along:
         if isinstance(e, ChannelNode) and ARGUMENTS[i] in LABEL:
             if self.channel is None:
                 raise ModelError(f"{e} needs an output channel")
-            # The derivative need not exist where the field does not move.
-            return times(change, label_slope(e, ARGUMENTS[i], self.channel))
+            return label_change(e, ARGUMENTS[i], change, self.channel)
+        if isinstance(e, ChannelNode) and (e.moment, ARGUMENTS[i]) == ("wrong_fit", "V"):
+            return channel_slope("wrong_fit", "V")(change, *e.args)
         if isinstance(e, sp.Mul):
             return sp.Mul(*e.args[:i], change, *e.args[i + 1 :])
         places = [sp.Dummy(real=True) for _ in e.args]
@@ -109,15 +111,15 @@ class Along:
 
     def _variance(self, f: Any, z: Any) -> Any:
         """d E[f(sqrt(p) z, p)] by ``E[d^2 f/du^2]/2`` in u = sqrt(p) z, finite at p = 0; None if f is not of that form."""
-        p = self.parameter
-        root, u = sp.sqrt(p), sp.Dummy(real=True)
-        if not f.has(root):
-            return None
-        g = f.xreplace({z: u / root})
-        if g.has(z) or any(power.base == p and not power.exp.is_Integer for power in g.atoms(sp.Pow)):
-            return None
-        change = self(g) + sp.diff(g, u, 2) / 2
-        return GaussianAverage(change.xreplace({u: root * z}), z)
+        for p, moved in self.moving.items():
+            root, u = sp.sqrt(p), sp.Dummy(real=True)
+            if p not in f.free_symbols or not f.has(root):
+                continue
+            g = f.xreplace({z: u / root})
+            if not g.has(z) and not any(power.base == p and not power.exp.is_Integer for power in g.atoms(sp.Pow)):
+                change = self(g) + moved * sp.diff(g, u, 2) / 2
+                return GaussianAverage(change.xreplace({u: root * z}), z)
+        return None
 
     def _shift(self, u: Any, z: Any) -> Any:
         slope, moved = sp.diff(u, z), sp.expand(self(u))

@@ -12,7 +12,7 @@ both and the label.  The first is the mean Moreau envelope; derivatives of nodes
 
 with derivatives of k moved onto the Gaussian, and those of the label by ``E[zeta f] = E[df/d zeta] + Psi E[df/d omega]``.
 
-Derivatives in what moves the label (T, rho, noise, flip) are `label_slope`.  A solution needs none, its derivatives do.
+Derivatives in what moves the label (T, rho, noise, flip) are `label_change`.  A solution needs none, its derivatives do.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ChannelNode(sp.Function):
             back = dict(zip(held, self.args, strict=True))
             return sp.diff(identity, held[argindex - 1]).xreplace(back)
         if self.moment == "wrong_fit" and direction == "V":  # the density of fits at zero
-            return channel_slope("wrong_fit", "V")(*self.args)
+            return channel_slope("wrong_fit", "V")(sp.S.One, *self.args)
         rule = _SLOPES.get(self.moment, {}).get(direction)
         if rule is None:
             raise ModelError(f"the channel average of {self.moment} has no derivative with respect to {direction}")
@@ -73,9 +73,9 @@ def channel(moment: str) -> Any:
 
 
 class ChannelSlope(sp.Function):
-    """Derivative of the average of `moment` in `direction`, by a pass of its own; the last one."""
+    """Change of the average of `moment` as its argument `direction` is moved by the first argument: by a pass of its own."""
 
-    nargs = len(ARGUMENTS)
+    nargs = 1 + len(ARGUMENTS)
     is_real = True
     moment, direction = "", ""
 
@@ -85,7 +85,7 @@ class ChannelSlope(sp.Function):
 
 @cache
 def channel_slope(moment: str, direction: str) -> Any:
-    """The node of the derivative of a moment in a direction (names in `solvers.label_slopes`)."""
+    """The node of the change of a moment in a direction (names in `solvers.label_slopes`)."""
     name = f"channel_{moment}_by_{direction}"
     return type(name, (ChannelSlope,), {"moment": moment, "direction": direction})
 
@@ -178,21 +178,21 @@ _RHO = {"envelope": {"zg": 1}, "g": {"zk": 1}, "g2": {"zgk": 2}, "k": {"z_d_k": 
 _RHO |= {f: {f"z_d_{f}": -1} for f in ("square", "residual")}
 
 
-def label_slope(node: Any, direction: str, output: OutputChannel) -> Any:
-    """Derivative of a channel node in T, rho, noise or flip.
+def label_change(node: Any, direction: str, moved: Any, output: OutputChannel) -> Any:
+    """Change of a channel node as T, rho, noise or flip is moved.
 
     Where prediction and label enter as their difference, moving the label is moving the prediction.
     """
     if node.moment == "fit":
-        envelope, g2 = (label_slope(channel(m)(*node.args), direction, output) for m in ("envelope", "g2"))
+        envelope, g2 = (label_change(channel(m)(*node.args), direction, moved, output) for m in ("envelope", "g2"))
         return envelope - node.args[ARGUMENTS.index("V")] * g2 / 2
     if not output.sign and direction == "noise":
-        return node.fdiff(1 + ARGUMENTS.index("S"))
+        return moved * node.fdiff(1 + ARGUMENTS.index("S"))
     if not output.sign and output.linear and direction == "T":
-        return -node.fdiff(1 + ARGUMENTS.index("C"))
+        return -moved * node.fdiff(1 + ARGUMENTS.index("C"))
     if not output.sign and output.linear and direction == "rho" and node.moment in _RHO:
-        return sp.Add(*[factor * channel(m)(*node.args) for m, factor in _RHO[node.moment].items()])
-    return channel_slope(node.moment, direction)(*node.args)
+        return moved * sp.Add(*[factor * channel(m)(*node.args) for m, factor in _RHO[node.moment].items()])
+    return channel_slope(node.moment, direction)(moved, *node.args)
 
 
 def channel_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:

@@ -1,8 +1,8 @@
 """Exact derivatives of a solution in the parameters, by implicit differentiation of the derived equations.
 
 At ``R(x, p) = 0`` a solution moves by ``dx/dp = -(dR/dx)^-1 dR/dp``, and what is observed by the chain rule.  All pieces are
-symbolic: definitions, averages over opaque activations and targets included, whose derivatives are moved onto the Gaussian
-(`_average`), so that kinks and jumps need no care.  One more generated kernel evaluates them.
+symbolic: definitions, averages over opaque activations and targets, labels (`moving`), so that kinks and jumps need no care.  One
+more generated kernel evaluates them along one direction; the Jacobian is that of the solver, block by block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 
 from solvers import Newton, ParameterError, Solution, solve
-from solvers.kernels import load
+from solvers.kernels import entry_points, load
 from solvers.label_slopes import SLOPES
 from solvers.problem import KernelSource, Layout, Quantity, TableShape
 from solvers.quadrature import rule, table_size
@@ -30,36 +30,29 @@ from .model import Model, Observable, Parameter, definition_function
 from .moving import Along
 from .output import ARGUMENTS, slope_nodes
 from .printing import FunctionWriter
-from .structure import slope_symbol
 from .walk import pieces, replaced, symbols_in
 
 
 class _Kernel(Compiler):
-    """The model's equations with their derivatives, as one more kernel."""
+    """The change of every equation and every value along a direction of parameters and unknowns, as one more kernel.
+
+    ``tabulate((p, dp), rule, table)``, and ``sensitivity((x, dx), (p, dp), table, out)`` for changes of residuals, conjugates,
+    observables and the free entropy.  One direction at a time keeps the text as short as the equations, whatever their number.
+    """
 
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
         super().__init__(model)
+        self.wrt: tuple[str, ...] = ()
         self.base = self.problem()  # before anything is added to the table
         self.wrt = tuple(wrt)
-        saddle = self.saddle
-        residuals = [saddle.stationarity[x] if x in saddle.stationarity else saddle.overlaps[x] - x for x in self.unknowns]
         names = [model.symbol(o) for o in model.active(Observable).values()]
         phi = sp.Symbol("free_entropy", real=True)
         self.seen = {o: self.observables[o] for o in names if self._smooth(self.observables[o])}
         self.seen[phi] = self.free_entropy.expression
-        self.rows = [*residuals, *self.seen.values()]
-        self.hat_values = {h: self._lower(saddle.hats[h]) for h in saddle.hats_in_order}
-        self.lowered = [self._lower(e) for e in self.rows]
-        # Explicit derivatives in unknowns and conjugates; zeros left out.
-        self.partial = {i: self._partial(e) for i, e in enumerate(self.rows)}
-        self.hat_partial = {h: self._partial(saddle.hats[h]) for h in saddle.hats_in_order}
-        scalars, columns = dict(self.table.scalars), dict(self.table.columns)
-        self.definitions = len(scalars)
-        self.along = {name: self._along(name, scalars, columns) for name in self.wrt}
-
-    def _partial(self, e: Any) -> dict[Any, Any]:
-        found = {s: derivative(e, s) for s in [*self.unknowns, *self.hats] if s in symbols_in(e)}
-        return {s: self._lower(slope) for s, slope in found.items() if slope != 0}
+        self.definitions = len(self.table.scalars)
+        parameters = [model.symbol(model.active(Parameter)[name]) for name in self.wrt]
+        self.along = Along({s: _change(s) for s in [*parameters, *self.unknowns, *self.hats]}, self.channel)
+        self.targets = self._targets()
 
     def _smooth(self, e: Any) -> bool:
         """Whether an observable can be differentiated in all it depends on."""
@@ -70,68 +63,65 @@ class _Kernel(Compiler):
             return False
         return True
 
-    def _along(self, name: str, scalars: Mapping[str, Any], columns: Mapping[str, Any]) -> Along:
-        """Differentiate table entries along one parameter, as further table entries."""
-        along = Along(self.model.symbol(self.model.active(Parameter)[name]), self.channel)
-        for key, e in scalars.items():
-            change = along(e)
+    def _parameters(self) -> tuple[str, list[str]]:
+        array, names = super()._parameters()
+        return array, [*names, *(f"_d_{name}" for name in self.wrt)]
+
+    def _targets(self) -> dict[Any, Any]:
+        """What the kernel computes, by name: conjugates, and all changes."""
+        saddle = self.saddle
+        hats = {h: self._lower(saddle.hats[h]) for h in saddle.hats_in_order}
+        rows = [self._lower(saddle.stationarity.get(x, saddle.overlaps.get(x, x) - x)) for x in self.unknowns]
+        seen = {o: self._lower(e) for o, e in self.seen.items()}
+        self._move_table()
+        out = hats | {_change(h): self.along(e) for h, e in hats.items()}
+        out |= {sp.Symbol(f"_r{i}", real=True): self.along(e) for i, e in enumerate(rows)}
+        return out | {_change(o): self.along(e) for o, e in seen.items()}
+
+    def _move_table(self) -> None:
+        """Changes of table entries, as further table entries."""
+        for key, e in dict(self.table.scalars).items():
+            change = self.along(e)
             if change != 0:
-                symbol = sp.Symbol(f"_d_{key}_d_{name}", real=True)
-                self.table.scalars[str(symbol)] = change
-                along.moving[sp.Symbol(key, real=True)] = symbol
-        for key, e in columns.items():
-            change = along(e)
+                symbol = sp.Symbol(key, real=True)
+                self.along.moving[symbol] = _change(symbol)
+                self.table.scalars[str(_change(symbol))] = change
+        for key, e in dict(self.table.columns).items():
+            change = self.along(e)
             if change != 0:
-                column = definition_function(f"_d_{key}_d_{name}", key)
-                self.table.columns[f"_d_{key}_d_{name}"] = change
-                along.moving_columns[key] = column
-        return along
+                self.along.moving_columns[key] = definition_function(f"_d_{key}", key)
+                self.table.columns[f"_d_{key}"] = change
 
     @cached_property
     def compiled(self) -> tuple[KernelSource, TableShape]:
         """The text, and the shape of its table."""
         w = self._writer("sensitivity", ["_x", "_p", "_table", "_out"])
-        targets: dict[Any, Any] = dict(self.hat_values)
-        known: set[Any] = set()
-        directions = [*self.unknowns, *self.wrt]
-        for h in self.saddle.hats_in_order:
-            for s in directions:
-                change = self._total(self.hat_values[h], self.hat_partial[h], s, known)
-                if change != 0:
-                    targets[slope_symbol(h, s)] = change
-                    known.add(slope_symbol(h, s))
-        self._evaluate(w, targets)
-        out = [
-            self._total(e, self.partial[i], s, known) for i, e in enumerate(self.lowered) for s in directions
-        ]
-        for h in self.hats:
-            out += [slope_symbol(h, s) if slope_symbol(h, s) in known else sp.S.Zero for s in directions]
-        self._evaluate(w, {sp.Symbol(f"_o{k}"): e for k, e in enumerate(out)})
-        for k in range(len(out)):
-            w.write(f"_out[{k}] = _o{k}")
-        text = self._finish(w, [self._parameters(), ("_x", self.unknowns)])
+        self._evaluate(w, self.targets)
+        rows = [f"_r{i}" for i in range(len(self.unknowns))]
+        for k, name in enumerate([*rows, *(_change(s) for s in [*self.hats, *self.seen])]):
+            w.write(f"_out[{k}] = {name}")
+        text = self._finish(w, [self._parameters(), ("_x", [*self.unknowns, *map(_change, self.unknowns)])])
         grid = bool(self.table.columns) or "_z[" in text
         tabulate, kinks = self._tabulate(grid)
         helpers = self.channel_source() + (slope_text(self.channel) + "\n\n" if self.channel is not None else "")
         source = KernelSource(f"{helpers}{tabulate}\n\n{text}", ("tabulate", "sensitivity"))
         return source, TableShape(len(self.table.scalars), len(self.table.columns), kinks, grid, self.channel is not None)
 
-    def _total(self, e: Any, partial: Mapping[Any, Any], s: Any, known: set[Any]) -> Any:
-        """Derivative in an unknown, or along a parameter (a name), conjugates moving too."""
-        explicit = self.along[s](e) if isinstance(s, str) else partial.get(s, sp.S.Zero)
-        chain = [partial[h] * slope_symbol(h, s) for h in self.hats if h in partial and slope_symbol(h, s) in known]
-        return sp.Add(explicit, *chain)
-
     def _call_channel(self, w: FunctionWriter, expressions: Sequence[Any]) -> list[Any]:
         held: dict[Any, Any] = {}
         for (direction, arguments), nodes in slope_nodes(expressions).items():
-            names = [sp.Symbol(f"{w.new()}_{a}") for a in ARGUMENTS]
+            names = [sp.Symbol(f"{w.new()}_{a}") for a in ("moved", *ARGUMENTS)]
             w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
             w.write(slope_call(self.channel, names, direction))
             for node in nodes:
                 held[node] = w.new()
                 w.write(f"{held[node]} = _chan[{SLOPES.index(type(node).moment)}]")
         return super()._call_channel(w, [replaced(e, held) for e in expressions])
+
+
+def _change(s: Any) -> Any:
+    """Symbol of the change of a symbol."""
+    return sp.Symbol(f"_d_{s}", real=True)
 
 
 @dataclass(frozen=True)
@@ -217,18 +207,19 @@ class Differentiable:
         return Sensitivity(solution, named, float(gap.max()))
 
     def _table(self, p: np.ndarray, nodes: int) -> np.ndarray:
+        """The table at parameters and their direction."""
         table = np.zeros(table_size(self._shape, nodes))
         self._entries["tabulate"](p, rule(nodes), table)
         return table
 
     def _check_smooth(self, name: str, solution: Solution) -> None:
         """Definitions by cases (no step at alpha0 = 0, say) have no derivative where the case is that of a single value."""
-        value, symbol = solution.parameters[name], self._kernel.along[name].parameter
-        scalars, columns = (list(t.values()) for t in (self._kernel.table.scalars, self._kernel.table.columns))
-        cases = {c.rhs for e in scalars + columns for c in pieces(e, sp.Eq) if c.lhs == symbol and c.rhs.is_number}
+        value, symbol = solution.parameters[name], self._kernel.model.symbol(self._kernel.model.active(Parameter)[name])
+        entries = [*self._kernel.table.scalars.values(), *self._kernel.table.columns.values()]
+        cases = {c.rhs for e in entries for c in pieces(e, sp.Eq) if c.lhs == symbol and c.rhs.is_number}
         if any(float(c) == value for c in cases):
             raise ParameterError(f"{self.problem.name}: no derivative in {name} at {value:g}, a case of its own; move off it")
-        here = np.array([solution.parameters[q.name] for q in self.problem.parameters])
+        here = self._point(solution)
         where = [q.name for q in self.problem.parameters].index(name)
         beside = here.copy()
         beside[where] += 1e-9 * max(abs(here[where]), 1e-3)
@@ -238,27 +229,55 @@ class Differentiable:
                 f"{self.problem.name}: no derivative in {name} at {here[where]:g}: definitions jump there; move off it"
             )
 
+    def _point(self, solution: Solution, direction: str = "") -> np.ndarray:
+        """Parameters, and a unit step of one of them."""
+        p = [solution.parameters[q.name] for q in self.problem.parameters]
+        return np.array([*p, *(1.0 if name == direction else 0.0 for name in self.wrt)])
+
     def _at(self, solution: Solution, nodes: int) -> np.ndarray:
         """Derivatives, one row per name and one column per parameter."""
-        k, n = self._kernel, len(self._kernel.unknowns)
-        p = np.array([solution.parameters[q.name] for q in self.problem.parameters])
-        table = self._table(p, nodes)
         x = np.array([np.asarray(solution[q.name])[i] for q in self.problem.unknowns.quantities for i in q.components])
-        width, height = n + len(self.wrt), len(k.rows) + len(k.hats)
-        out = np.empty(height * width)
-        self._entries["sensitivity"](x, p, table, out)
-        rows = out.reshape(height, width)
-        # Unknowns in units of themselves and rows of size one: responses and overlaps differ by many decades.
-        unit = np.where(x == 0, 1.0, np.abs(x))[:, None]
-        jacobian = rows[:n, :n] * unit.T
-        size = np.maximum(np.abs(jacobian).max(axis=1, keepdims=True), 1e-300)
-        known = np.isfinite(rows[:n, n:]).all(axis=0) & np.isfinite(jacobian).all()
-        moved = np.full((n, len(self.wrt)), np.nan)
-        if known.any():
-            moved[:, known] = -unit * np.linalg.lstsq(jacobian / size, rows[:n, n:][:, known] / size, rcond=None)[0]
-        found = np.vstack([moved, rows[n:, n:] + rows[n:, :n] @ moved])
-        order = [*map(str, k.unknowns), *map(str, k.seen), *map(str, k.hats)]
-        return found[[order.index(_symbol_name(q, i)) for q in self._shown for i in q.components]]
+        jacobians = self._jacobians(x, self._point(solution)[: len(self.problem.parameters)], nodes)
+        columns = [self._along(x, self._point(solution, name), jacobians, nodes) for name in self.wrt]
+        k = self._kernel
+        order = [*map(str, k.unknowns), *map(str, k.hats), *map(str, k.seen)]
+        return np.array(columns).T[[order.index(_symbol_name(q, i)) for q in self._shown for i in q.components]]
+
+    def _jacobians(self, x: np.ndarray, p: np.ndarray, nodes: int) -> list[np.ndarray]:
+        """Of every block in its own unknowns."""
+        entries, table = entry_points(self.problem), np.zeros(table_size(self.problem.table, nodes))
+        entries["tabulate"](p, rule(nodes), table)
+        out = []
+        for which, block in enumerate(self.problem.blocks):
+            size = len(block.indices)
+            jacobian = np.empty(size * size)
+            entries["block"](which, x, p, table, np.empty(size), jacobian)
+            out.append(jacobian.reshape(size, size))
+        return out
+
+    def _along(self, x: np.ndarray, p: np.ndarray, jacobians: Sequence[np.ndarray], nodes: int) -> np.ndarray:
+        """Changes of unknowns, conjugates and observables: block after block, each pushed by parameters and earlier blocks."""
+        n, table = len(x), self._table(p, nodes)
+        moved = np.zeros(2 * n)
+        moved[:n] = x
+        out = np.empty(n + len(self._kernel.hats) + len(self._kernel.seen))
+        for block, jacobian in zip(self.problem.blocks, jacobians, strict=True):
+            self._entries["sensitivity"](moved, p, table, out)
+            mine = list(block.indices)
+            moved[n:][mine] = -_solve(jacobian, out[mine], x[mine])
+        self._entries["sensitivity"](moved, p, table, out)
+        out[:n] = moved[n:]
+        return out
+
+
+def _solve(jacobian: np.ndarray, right: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Solve with unknowns in units of themselves and rows of size one: responses and overlaps differ by many decades."""
+    if not (np.isfinite(jacobian).all() and np.isfinite(right).all()):
+        return np.full(len(x), np.nan)
+    unit = np.where(x == 0, 1.0, np.abs(x))
+    scaled = jacobian * unit
+    size = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), 1e-300)
+    return unit * np.linalg.lstsq(scaled / size, right / size[:, 0], rcond=None)[0]
 
 
 def _symbol_name(q: Quantity, index: tuple[int, ...]) -> str:

@@ -1,8 +1,8 @@
 """Derivatives of channel averages in what moves the label: its field (T, rho), noise and flips.
 
 Only derivatives of a solution in parameters need them, so they have passes of their own beside those of `channels`, which a
-solve calls.  A pass gives the derivatives of all `SLOPES` in one `direction`, numbered as the arguments of a channel, and is the
-same average with another law of the label.  No derivative falls on loss or label:
+solve calls.  A pass gives the change of all `SLOPES` as one argument of the channel (`direction`) is `moved`, and is the
+same average with another law of the label; nothing moved costs nothing.  No derivative falls on loss or label:
 
 * with a linear target the law of a class given omega is closed, and is differentiated itself;
 * otherwise the field is shifted together with zeta, ``E[v d/d zeta f] = E[(v score - v') f]`` with the Gaussian score
@@ -91,10 +91,12 @@ def score_weights(direction, zeta, weight, Psi, p, q):
 
 @_jit
 def sign_linear_slope(
-    prox, value, features, at_zero, count, x, wx, direction, C, T, rho, Psi, S, V, noise, flip, out
+    prox, value, features, at_zero, count, x, wx, direction, moved, C, T, rho, Psi, S, V, noise, flip, out
 ):
     """Labels ``sign(T + rho zeta + sqrt(noise) xi)``, flipped with probability `flip`."""
     out[:] = 0.0
+    if moved == 0.0:
+        return
     s = math.sqrt(S)
     R = Psi / s
     rest = (1.0 - R) * (1.0 + R)  # variance of zeta given omega
@@ -124,33 +126,35 @@ def sign_linear_slope(
             arg = T + rho * R * xi
             arg = arg / tau if tau > 0.0 else (math.inf if arg > 0.0 else -math.inf if arg < 0.0 else 0.0)
             phi = density(arg) if math.isfinite(arg) else 0.0
-            mean = R * xi
+            mean, weight = R * xi, moved * weights[i]
             if direction == 5:
                 a = kept * cdf(y * arg) + flip
                 b = mean * a + kept * y * pull * phi
-                add_passing(at_zero, out, weights[i] * (s * xi * a - Psi * b) / (sigma * sigma), y, z)
+                add_passing(at_zero, out, weight * (s * xi * a - Psi * b) / (sigma * sigma), y, z)
                 continue
             # The law of the label given omega is kept cdf(y arg) + flip, with zeta that and kept y pull phi.
             if direction == 7:
                 a, b = 1.0 - 2.0 * cdf(y * arg), -2.0 * y * pull * phi
             else:
-                moved, pulled = 1.0 / tau, 0.0
+                shift, pulled = 1.0 / tau, 0.0
                 if direction == 2:
-                    moved = R * xi / tau - arg * pull / tau
+                    shift = R * xi / tau - arg * pull / tau
                     pulled = rest * noise / (tau * tau * tau)
                 elif direction == 6:
-                    moved = -0.5 * arg / (tau * tau)
+                    shift = -0.5 * arg / (tau * tau)
                     pulled = -0.5 * pull / (tau * tau)
-                a, b = kept * y * phi * moved, kept * y * phi * (pulled - pull * arg * moved)
-            add_slopes(value, out, weights[i] * a, weights[i] * (mean * a + b), y, w, V, z, g, k)
+                a, b = kept * y * phi * shift, kept * y * phi * (pulled - pull * arg * shift)
+            add_slopes(value, out, weight * a, weight * (mean * a + b), y, w, V, z, g, k)
 
 
 @_jit
 def residual_general_slope(
-    prox, value, features, at_zero, count, x, wx, direction, target, kinks, C, T, rho, Psi, S, V, noise, flip, out
+    prox, value, features, at_zero, count, x, wx, direction, moved, target, kinks, C, T, rho, Psi, S, V, noise, flip, out
 ):
     """Labels ``target(T + rho zeta) + sqrt(noise) xi`` and a loss of the residual."""
     out[:] = 0.0
+    if moved == 0.0:
+        return
     variance = S - Psi * Psi + noise
     if not (math.isfinite(C + T + rho + Psi + variance + V) and variance > 0.0 and V > 0.0 and rho != 0.0):
         out[:] = math.nan
@@ -163,7 +167,7 @@ def residual_general_slope(
     p, q = np.zeros(2), np.zeros(2)
     for j in range(n):
         zeta = outer[j]
-        score_weights(direction, zeta, outer_weights[j] / rho, Psi, p, q)
+        score_weights(direction, zeta, moved * outer_weights[j] / rho, Psi, p, q)
         mean = C + Psi * zeta - target(T + rho * zeta)
         one_field_slope(
             prox, value, features, at_zero, count, x, wx, direction, 0.0, p, q, mean, s, V, places, nodes, weights, out
@@ -172,10 +176,12 @@ def residual_general_slope(
 
 @_jit
 def sign_general_slope(
-    prox, value, features, at_zero, count, x, wx, direction, target, kinks, C, T, rho, Psi, S, V, noise, flip, out
+    prox, value, features, at_zero, count, x, wx, direction, moved, target, kinks, C, T, rho, Psi, S, V, noise, flip, out
 ):
     """Labels ``sign(target(T + rho zeta) + sqrt(noise) xi)``, flipped with probability `flip`; kinks: zeros of the target."""
     out[:] = 0.0
+    if moved == 0.0:
+        return
     variance = S - Psi * Psi
     smooth = direction == 5 or direction == 7 or (noise > 0.0 if direction == 6 else rho != 0.0)
     if not (math.isfinite(C + T + rho + Psi + variance + V) and variance > 0.0 and V > 0.0 and smooth):
@@ -188,17 +194,17 @@ def sign_general_slope(
     places, nodes, weights = room_for(count, x)
     p, q = np.zeros(2), np.zeros(2)
     for j in range(n):
-        zeta, weight = outer[j], outer_weights[j]
+        zeta, weight = outer[j], moved * outer_weights[j]
         field = target(T + rho * zeta)
         arg = field / math.sqrt(noise) if noise > 0.0 else math.inf if field > 0.0 else -math.inf if field < 0.0 else 0.0
         for label in range(2):
             y = 1.0 - 2.0 * label
             likely = (1.0 - 2.0 * flip) * cdf(y * arg) + flip
             if direction == 6 or direction == 7:
-                moved = 1.0 - 2.0 * cdf(y * arg)
+                change = 1.0 - 2.0 * cdf(y * arg)
                 if direction == 6:
-                    moved = -0.5 * (1.0 - 2.0 * flip) * y * arg * density(arg) / noise
-                p[0], q[0] = weight * moved, weight * moved * zeta
+                    change = -0.5 * (1.0 - 2.0 * flip) * y * arg * density(arg) / noise
+                p[0], q[0] = weight * change, weight * change * zeta
             elif direction == 5:
                 p[1] = weight * likely
             else:
