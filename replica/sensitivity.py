@@ -109,6 +109,8 @@ class _Kernel(Compiler):
 
     def _call_channel(self, w: FunctionWriter, expressions: Sequence[Any]) -> list[Any]:
         held: dict[Any, Any] = {}
+        if self.channel is None:
+            return super()._call_channel(w, expressions)
         for (direction, arguments), nodes in slope_nodes(expressions).items():
             names = [sp.Symbol(f"{w.new()}_{a}") for a in ("moved", *ARGUMENTS)]
             w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
