@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import sympy as sp
 
-from solvers import channels
+from solvers import channels, label_slopes
 
-from .loss_kernel import feature_count, loss_text
+from .loss_kernel import at_zero_text, feature_count, loss_text
 from .output import OutputChannel
 from .printing import code
-
 
 #: How far the target's sign is looked at: beyond fields of four standard deviations more than models of unit variance have.
 KNOWN = 40.0
@@ -30,7 +30,17 @@ def channel_text(output: OutputChannel) -> str:
     if output.sign and not output.linear:
         steps, levels, known = output.steps(KNOWN)
         parts.append(f"_steps, _levels, _known = np.array({steps}, dtype=np.float64), np.array({levels}), {known}\n")
-    return "\n\n".join([*parts, *_specialised(output)])
+    return "\n\n".join([*parts, *_specialised(channels, (*channels.PARTS[_kind(output)], _function(output)))])
+
+
+def slope_text(output: OutputChannel) -> str:
+    """More helpers, of a kernel that also calls the passes for derivatives in what moves the label."""
+    if not output.sign and output.linear:  # which needs none
+        return ""
+    more = [part for part in label_slopes.CHANNEL_PARTS if part not in channels.PARTS[_kind(output)]]
+    parts = _specialised(channels, more)
+    parts += _specialised(label_slopes, (*label_slopes.PARTS, f"{_function(output)}_slope"))
+    return "\n\n".join([at_zero_text(output.loss, output.labels), *parts])
 
 
 def channel_call(output: OutputChannel, arguments: Sequence[Any], observe: bool) -> str:
@@ -48,8 +58,7 @@ def places_call(output: OutputChannel, arguments: Sequence[Any], observe: bool) 
     if not output.linear and not output.sign:  # the residual's law given the outer field, at the mean of the teacher's
         mean, given[3] = f"_target({mean})", "0.0"
     loss = f"{feature_count(output.loss, output.labels)}, {output.loss.smooth(output.labels)}, {observe}"
-    kind = "sign" if output.sign else "residual"
-    return f"{kind}_places({loss}, _kinks, {', '.join(given)}, {mean}, _places, _seen[_i0, {{first}}:])"
+    return f"{_kind(output)}_places({loss}, _kinks, {', '.join(given)}, {mean}, _places, _seen[_i0, {{first}}:])"
 
 
 def places_count(output: OutputChannel) -> int:
@@ -58,23 +67,34 @@ def places_count(output: OutputChannel) -> int:
     return steps + 2 * (features + 1) * (1 + steps)
 
 
+def slope_call(output: OutputChannel, arguments: Sequence[Any], direction: str) -> str:
+    """One pass for changes in a direction, written to ``_chan``; the first argument is how far it is moved."""
+    given = ", ".join(map(str, arguments))
+    number = label_slopes.DIRECTIONS[direction]
+    size = len(label_slopes.SLOPES)
+    return f"{_function(output)}_slope({feature_count(output.loss, output.labels)}, _px, _pw, {number}, {given}, _chan[:{size}])"
+
+
+def _kind(output: OutputChannel) -> str:
+    return "sign" if output.sign else "residual"
+
+
 def _function(output: OutputChannel) -> str:
-    return ("sign" if output.sign else "residual") + ("_linear" if output.linear else "_general")
+    return _kind(output) + ("_linear" if output.linear else "_general")
 
 
-def _specialised(output: OutputChannel) -> list[str]:
-    """Source of a channel with the loss's own functions in place of its arguments.
+def _specialised(module: ModuleType, names: Sequence[str]) -> list[str]:
+    """Source of functions of a channel with the loss's own functions in place of their arguments.
 
     Numba cannot keep on disk what gets functions as arguments, so the text is copied, not called.
     """
     out = []
-    for part in (*channels.PARTS["sign" if output.sign else "residual"], _function(output)):
-        text = inspect.getsource(getattr(channels, part).py_func)
-        text = re.sub(r"\b(prox|value|features|target|kinks), ", "", text)
-        text = re.sub(r"\b(prox|value|features)\(", r"_loss_\1(", text)
+    for part in names:
+        text = inspect.getsource(getattr(module, part).py_func)
+        text = re.sub(r"\b(prox|value|features|at_zero|target|kinks), ", "", text)
+        text = re.sub(r"\b(prox|value|features|at_zero)\(", r"_loss_\1(", text)
         text = re.sub(r"\btarget\(", "_target(", text)
         text = re.sub(r"\bkinks(\.size|:|\[)", r"_kinks\1", text)
-        for constant in ("MOST_EVEN",):
-            text = text.replace(constant, str(getattr(channels, constant)))
+        text = text.replace("MOST_EVEN", str(channels.MOST_EVEN))
         out.append(text.replace("quadrature.", "_quadrature.").replace("special.", "_special."))
     return out

@@ -369,36 +369,40 @@ def status(file: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("file", type=click.Path())
-@click.option("--x", required=True, help="Axis along x.")
-@click.option("--y", required=True, help="Variable along y; with --z, the axis along y.")
+@click.option("--x", help="Axis along x.")
+@click.option("--y", help="Variable along y; with --z, the axis along y.")
 @click.option("--hue", help="Axis told apart by colour.")
 @click.option("--z", help="Variable shown as colour: a phase diagram over the axes x and y.")
 @click.option("--select", "choices", multiple=True, metavar="AXIS=VALUE", help="Fix an axis that is neither x nor hue.")
 @click.option("--title", help="Title of the figure.")
 @click.option("--output", required=True, type=click.Path(), help="png, svg or pdf.")
-def plot(
-    file: str, x: str, y: str, hue: str | None, z: str | None, choices: tuple[str, ...], title: str | None, output: str
-) -> None:
-    """Plot a scan file: curves with simulations beside them, or a phase diagram.
+def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None, choices: tuple[str, ...],
+         title: str | None, output: str) -> None:
+    """Plot a scan file: curves with simulations beside them, a phase diagram; or, without --y, a curve of optima.
 
     \b
     Examples
       replica plot curve.h5 --x alpha --y test_error --hue reg --output curve.png
       replica plot curve.h5 --x alpha --y test_error --select reg=0.1 --output curve.pdf
       replica plot diagram.h5 --x alpha --y reg --z test_error --output diagram.png
+      replica plot best.h5 --output best.png
     """
+    from .optima_plot import plot_optima
     from .plotting import plot_curve, plot_heatmap
     from .results import open_results, open_simulation
 
     select = {name: float(_number(text)) if isinstance(_number(text), int | float) else math.nan
               for name, text in _pairs(choices, "select").items()}  # fmt: skip
     with open_results(file) as data:
-        if z is not None:
+        if y is None and z is None and "optimise" in data.attrs:
+            plot_optima(data, output, x=x, hue=hue, select=select, title=title)
+        elif x is None or y is None:
+            raise click.UsageError("a plot needs --x and --y; only files of replica optimise do without")
+        elif z is not None:
             plot_heatmap(data, x, y, z, output=output, select=select, title=title)
         else:
-            plot_curve(
-                data, x, y, hue=hue, output=output, select=select, simulation=open_simulation(file), title=title
-            )
+            simulation = open_simulation(file)
+            plot_curve(data, x, y, hue=hue, output=output, select=select, simulation=simulation, title=title)
     click.echo(output)
 
 

@@ -1,15 +1,21 @@
-"""The command `replica optimise`: one optimum, or a curve of optima, as a table or JSON."""
+"""The command `replica optimise`: one optimum, or a curve of optima, as a table, JSON, files and a plot."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import sys
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from solvers.optima import Optima
+
+TABLES, FILES, IMAGES = (".csv",), (".h5", ".hdf5", ".nc"), (".png", ".svg", ".pdf")
 
 
 def _axis(text: str) -> list[float] | None:
@@ -48,8 +54,9 @@ def _ranges(items: tuple[str, ...]) -> dict[str, tuple[float, float]]:
 @click.option("--minimise", default="test_error", show_default=True, help="Observable or order parameter.")
 @click.option("--range", "ranges", multiple=True, metavar="NAME=LOW:HIGH", help="Range of an optimised parameter.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
-@click.option("--output", type=click.Path(), help="CSV file for the table.")
-@click.option("--overwrite", is_flag=True, help="Replace the CSV file if it exists.")
+@click.option("--output", "outputs", multiple=True, type=click.Path(),
+              help="A .csv table, an HDF5 file (.h5, .hdf5, .nc), or a plot (.png, .svg, .pdf); may be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def optimise(
     model: str,
@@ -58,7 +65,7 @@ def optimise(
     minimise: str,
     ranges: tuple[str, ...],
     options: tuple[str, ...],
-    output: str | None,
+    outputs: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -68,34 +75,23 @@ def optimise(
     Examples
       replica optimise srf --over reg,eta --minimise test_error alpha=2 alpha0=4
       replica optimise ridge --over reg alpha=0.5:4:8 noise=0.3 --output best.csv
+      replica optimise srf --over reg,eta alpha=0.5:4:8 alpha0=4 noise=0.1 --output best.h5 --output best.png
+      replica plot best.h5 --output best.pdf
       replica optimise glm --over reg --minimise zero_one alpha=2 noise=0.2 --option loss=logistic --option labels=sign
     """
     from .cli import NOT_CONVERGED, _finite, _model, _pairs, _progress
     from .optimise import Optimiser
 
-    if output is not None and os.path.exists(output) and not overwrite:
-        raise click.UsageError(f"{output} exists; --overwrite replaces it")
     given = _pairs(parameters, "parameter")
     axes = {name: values for name, text in given.items() if (values := _axis(text)) is not None}
+    _check_outputs(outputs, overwrite, bool(axes))
     fixed: dict[str, Any] = {name: text for name, text in given.items() if name not in axes}
     optimiser = Optimiser(_model(model, options), [name.strip() for name in over.split(",")], minimise, _ranges(ranges))
-    rows, failed = [], 0
-    settings = list(itertools.product(*axes.values()))
-    for setting in settings:
-        optimiser.check(**{**fixed, **dict(zip(axes, setting, strict=True))})
     with _progress("optimising") as progress:
-        for done, setting in enumerate(settings, 1):
-            at = dict(zip(axes, setting, strict=True))
-            best = optimiser(**{**fixed, **at})
-            slope = max(abs(x) for x in best.gradient.values())
-            failed += not best.solution.converged
-            rows.append({**at, **best.parameters, minimise: best.value, "gradient": slope, "status": best.status})
-            progress(done, len(settings))
-    if output is not None:
-        with open(output, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        optima = optimiser.curve(axes, progress, **fixed)
+    for output in outputs:
+        _write(optima, output, overwrite)
+    rows = optima.rows
     if as_json:
         plain = [{k: _finite(v) for k, v in row.items()} for row in rows]
         click.echo(json.dumps({"model": model, "over": over.split(","), "minimise": minimise, "optima": plain}, allow_nan=False))
@@ -104,6 +100,41 @@ def optimise(
         click.echo("  ".join(f"{name:>14}" for name in names))
         for row in rows:
             click.echo("  ".join(f"{v:14.8g}" if isinstance(v, float) else f"{v:>14}" for v in row.values()))
+    failed = sum(not best.good for best in optima.found)
     if failed:
-        click.echo(f"replica: {model}: {failed} of {len(rows)} optima did not converge", err=True)
+        click.echo(f"replica: {model}: {failed} of {len(rows)} optima were not found; their status says why", err=True)
         sys.exit(NOT_CONVERGED)
+
+
+def _check_outputs(outputs: tuple[str, ...], overwrite: bool, curve: bool) -> None:
+    """Everything that would fail at the end, before any work."""
+    for output in outputs:
+        suffix = Path(output).suffix.lower()
+        if suffix not in TABLES + FILES + IMAGES:
+            raise click.UsageError(f"cannot write {output}: its suffix must be one of {', '.join(TABLES + FILES + IMAGES)}")
+        if suffix in IMAGES and not curve:
+            raise click.UsageError(f"{output}: one optimum is no curve; give a parameter as first:last:count")
+        if not Path(output).parent.is_dir():
+            raise click.UsageError(f"cannot write {output}: there is no directory {Path(output).parent}")
+        if os.path.exists(output) and not overwrite:
+            raise click.UsageError(f"{output} exists; --overwrite replaces it")
+
+
+def _write(optima: Optima, output: str, overwrite: bool) -> None:
+    suffix = Path(output).suffix.lower()
+    if suffix in TABLES:
+        rows = optima.rows
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    elif suffix in FILES:
+        optima.write(output, overwrite)
+    else:
+        from .optima_plot import plot_optima
+        from .results import open_results
+
+        with tempfile.TemporaryDirectory() as folder:
+            optima.write(Path(folder, "optima.h5"))
+            with open_results(Path(folder, "optima.h5")) as data:
+                plot_optima(data, output)

@@ -399,7 +399,7 @@ class Compiler:
                 w.write(f"_c_{name}[_i0] = {definition_symbol(name, 0)}")
             w.level -= 1
         front = [
-            f"{name} = _p[{i}]" for i, name in enumerate(self.model.active(Parameter)) if name in w.used
+            f"{name} = _p[{i}]" for i, name in enumerate(self._parameters()[1]) if name in w.used
         ]
         return w.text(front), len(kinks)
 

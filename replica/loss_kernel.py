@@ -129,6 +129,16 @@ def _features(loss: Loss, labels: Sequence[float]) -> str:
     return JIT + "\n".join(lines) + "\n"
 
 
+def at_zero_text(loss: Loss, labels: Sequence[float]) -> str:
+    """Helper ``_loss_at_zero(y)``: slopes of the loss on both sides of z = 0."""
+    lines = ["def _loss_at_zero(y):"]
+    for condition, label in _branches(labels):
+        left = next(p for p in loss.pieces(label) if p.lower < 0 <= p.upper)
+        right = next(p for p in loss.pieces(label) if p.lower <= 0 < p.upper)
+        lines += [f"    {condition}", f"        return {left.slope_at(0.0)!r}, {right.slope_at(0.0)!r}"]
+    return JIT + "\n".join(lines) + "\n"
+
+
 def feature_count(loss: Loss, labels: Sequence[float]) -> int:
     """Most features at any label."""
     return max(2 * (len(loss.pieces(y)) - 1) + 3 * len(loss.features(y)) + 1 for y in labels)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq, minimize, root
+from scipy.optimize import brentq, minimize, minimize_scalar, root
 
-from solvers import Newton, ParameterError, Solution, solve_points
+from solvers import Grid, Newton, ParameterError, solve, solve_points
+from solvers.optima import STATUS, Optima, Optimum
 
 from .model import Model
 from .sensitivity import Differentiable, Sensitivity
@@ -25,33 +26,10 @@ from .sensitivity import Differentiable, Sensitivity
 RANGE = (1e-6, 1e4)
 #: Points of the coarse grid, by number of parameters.
 COARSE = {1: 41, 2: 13, 3: 7}
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """Where an observable is least.
-
-    Attributes
-    ----------
-    parameters : dict
-        Of the optimised parameters.
-    value : float
-        The observable there.
-    gradient : dict
-        Its exact derivatives there (in the logarithm, for positive parameters).
-    status : str
-        "interior", or which end of which range the least value lies at.
-    solution : Solution
-    skipped : int
-        Points of the coarse grid that did not converge and were left out.
-    """
-
-    parameters: Mapping[str, float]
-    value: float
-    gradient: Mapping[str, float]
-    status: str
-    solution: Solution
-    skipped: int
+#: Points of it that are solved by one call.
+CHUNK = 16
+#: Slope, relative to the value, that counts as none.
+FLAT = 1e-6
 
 
 class Optimiser:
@@ -63,7 +41,7 @@ class Optimiser:
     over : sequence of str
         One to three parameters.
     minimise : str
-        An observable or order parameter.
+        An observable, order parameter or conjugate; of an array one component, as ``q2[0]``.
     bounds : mapping of str to (float, float), optional
         Ranges; for positive parameters (1e-6, 1e4) if left out.
 
@@ -87,6 +65,8 @@ class Optimiser:
         self.problem = self.smooth.problem
         if minimise not in self.smooth.names:
             raise ParameterError(f"{model.name}: cannot minimise {minimise!r}; one of {', '.join(self.smooth.names)}")
+        self._quantity, _, index = minimise.partition("[")
+        self._index = tuple(int(i) for i in index.rstrip("]").split(",")) if index else ()
         for name in bounds or {}:
             if name not in self.over:
                 raise ParameterError(f"{model.name}: a range is given for {name}, which is not optimised")
@@ -116,31 +96,85 @@ class Optimiser:
         Raises
         ------
         ParameterError
-            As for `check`; or if no point of the coarse grid converges.
+            As for `check`.
         """
         self.check(**fixed)
+        return self._find(fixed, None)
+
+    def _find(self, fixed: Mapping[str, float], progress: Callable[[int], object] | None) -> Optimum:
+        grid, values, skipped = self._coarse(fixed, progress)
+        if not np.isfinite(values).any():
+            at = self._named(grid[0])
+            nothing = dict.fromkeys(self.over, math.nan)
+            solution = solve(self.problem, method=Newton(), **{**fixed, **at})  # type: ignore[arg-type]
+            code = STATUS.index("nothing_converged")
+            return Optimum(nothing, math.nan, nothing, code, dict.fromkeys(self.over, 0), solution, skipped)
+        u = self._one(grid[:, 0], values, fixed) if len(self.over) == 1 else self._several(grid[int(np.argmin(values))], fixed)
+        found = self._at(u, fixed)
+        ends = {name: self._end(x, edges) for name, x, edges in zip(self.over, u, self.ends, strict=True)}
+        gradient = dict(zip(self.over, map(float, self._slope(found)), strict=True))
+        value = self._value(found)
+        steep = [abs(gradient[name]) > FLAT * abs(value) for name in self.over if not ends[name]]
+        word = "not_converged" if not found.solution.converged else "not_stationary" if any(steep) else "interior"
+        if word == "interior" and any(ends.values()):
+            word = "at_an_end"
+        return Optimum(self._named(u), value, gradient, STATUS.index(word), ends, found.solution, skipped)
+
+    def curve(
+        self, axes: Mapping[str, Sequence[float]], progress: Callable[[int, int], object] | None = None, **fixed: float
+    ) -> Optima:
+        """Optima at every combination of values on some axes, checked before any work is done.
+
+        Parameters
+        ----------
+        axes : mapping of str to sequence of float
+        progress : callable, optional
+            Gets points of the coarse grids done so far, and their number.
+        **fixed : float
+
+        Raises
+        ------
+        ParameterError
+            As for `check`; or for an axis that is empty or has a value twice.
+        """
+        grid = Grid(**axes) if axes else Grid.without_axes()
+        settings = [dict(zip(grid.names, map(float, point), strict=True)) for point in itertools.product(*grid.axes.values())]
+        for at in settings:
+            self.check(**fixed, **at)
+        each, found = COARSE[len(self.over)] ** len(self.over), []
+        for k, at in enumerate(settings):
+
+            def report(done: int, k: int = k) -> None:
+                if progress is not None:
+                    progress(k * each + done, len(settings) * each)
+
+            found.append(self._find({**fixed, **at}, report))
+        point = self.problem.point({**fixed, **settings[0], **self._named([low for low, _ in self.ends])})
+        every = {q.name: float(x) for q, x in zip(self.problem.parameters, point, strict=True)}
+        rest = {name: x for name, x in every.items() if name not in (*grid.names, *self.over)}
+        ends = np.array([list(self._named(u).values()) for u in np.array(self.ends).T]).T
+        ranges = {name: (float(low), float(high)) for name, (low, high) in zip(self.over, ends, strict=True)}
+        return Optima(self.problem, grid.axes, rest, self.minimise, ranges, Newton(rtol=1e-12), found)
+
+    def _coarse(self, fixed: Mapping[str, float], progress: Callable[[int], object] | None) -> tuple[np.ndarray, np.ndarray, int]:
+        """The coarse grid, the observable on it (inf where nothing converged), and how often that was."""
         axes = [np.linspace(a, b, COARSE[len(self.over)]) for a, b in self.ends]
         grid = np.array(list(itertools.product(*axes)))
-        points = np.array([self.problem.point({**fixed, **self._named(u)}) for u in grid])
-        batch = solve_points(self.problem, points, Newton())
-        names = self.problem.values.component_names
-        values = np.where(batch.result == 0, batch.values[:, names.index(self.minimise)], np.inf)
-        skipped = int((batch.result != 0).sum())
-        if not np.isfinite(values).any():
-            raise ParameterError(f"{self.problem.name}: no point of the coarse grid over {', '.join(self.over)} converged")
-        start = grid[int(np.argmin(values))]
-        u = self._one(axes[0], values, fixed) if len(self.over) == 1 else self._several(start, fixed)
-        found = self._at(u, fixed)
-        status = "interior"
-        for name, x, end in zip(self.over, u, self.ends, strict=True):
-            for edge, word in zip(end, ("lower", "upper"), strict=True):
-                if abs(x - edge) <= 1e-9 * (1 + abs(edge)):
-                    status = f"at the {word} end of {name}"
-        value = float(found.solution[self.minimise])
-        if status == "interior" and not found.solution.converged:
-            status = f"not converged ({found.solution.result.name})"
-        gradient = dict(zip(self.over, map(float, self._slope(found)), strict=True))
-        return Optimum(self._named(u), value, gradient, status, found.solution, skipped)
+        where = self.problem.values.component_names.index(self.minimise)
+        values = np.full(len(grid), np.inf)
+        for start in range(0, len(grid), CHUNK):
+            part = slice(start, start + CHUNK)
+            points = np.array([self.problem.point({**fixed, **self._named(u)}) for u in grid[part]])
+            batch = solve_points(self.problem, points, Newton())
+            values[part] = np.where(batch.result == 0, batch.values[:, where], np.inf)
+            if progress is not None:
+                progress(min(start + CHUNK, len(grid)))
+        return grid, values, int(np.isinf(values).sum())
+
+    @staticmethod
+    def _end(x: float, edges: tuple[float, float]) -> int:
+        at = [abs(x - edge) <= 1e-9 * (1 + abs(edge)) for edge in edges]
+        return -1 if at[0] else 1 if at[1] else 0
 
     def _named(self, u: Any) -> dict[str, float]:
         return {n: float(math.exp(x) if log else x) for n, x, log in zip(self.over, u, self.log, strict=True)}
@@ -149,21 +183,34 @@ class Optimiser:
         given: dict[str, Any] = {**fixed, **self._named(u)}
         return self.smooth(**given)
 
+    def _value(self, found: Sensitivity) -> float:
+        return float(np.asarray(found.solution[self._quantity])[self._index])
+
     def _slope(self, found: Sensitivity) -> np.ndarray:
         """Gradient in the variables of the search."""
-        slopes, at = found.derivatives[self.minimise], found.solution.parameters
-        return np.array([slopes[n] * (at[n] if log else 1.0) for n, log in zip(self.over, self.log, strict=True)])
+        slopes, at = found.derivatives[self._quantity], found.solution.parameters
+        own = [float(np.asarray(slopes[name])[self._index]) for name in self.over]
+        return np.array([x * (at[n] if log else 1.0) for x, n, log in zip(own, self.over, self.log, strict=True)])
 
     def _one(self, axis: np.ndarray, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
-        """The derivative changes sign next to the least value of the grid."""
+        """The derivative changes sign beside the least value of the grid, on the side that it falls to."""
         k = int(np.argmin(values))
-        low, high = axis[max(k - 1, 0)], axis[min(k + 1, len(axis) - 1)]
 
+        @cache
         def slope(x: float) -> float:
             return float(self._slope(self._at([x], fixed))[0])
 
-        if not slope(low) < 0 < slope(high):
-            return np.array([axis[k]])
+        here, stay = slope(axis[k]), np.array([axis[k]])
+        other = k - 1 if here > 0 else k + 1
+        if here == 0 or not 0 <= other < len(axis) or not np.isfinite(slope(axis[other])):
+            return stay
+        low, high = sorted((axis[k], axis[other]))
+        if slope(axis[other]) * here > 0:  # a valley and a hill in between: go down to the valley first
+            down = minimize_scalar(lambda x: self._value(self._at([x], fixed)), bounds=(low, high), method="bounded")
+            step = 1e-3 * (high - low)
+            low, high = max(low, down.x - step), min(high, down.x + step)
+            if not slope(low) < 0 < slope(high):
+                return np.array([down.x])
         return np.array([brentq(slope, low, high, xtol=1e-15, rtol=1e-14)])
 
     def _several(self, start: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
@@ -171,7 +218,7 @@ class Optimiser:
             found = self._at(u, fixed)
             if not found.solution.converged:
                 return math.inf, np.zeros(len(u))
-            return float(found.solution[self.minimise]), self._slope(found)
+            return self._value(found), self._slope(found)
 
         near = minimize(both, start, jac=True, method="L-BFGS-B", bounds=self.ends, options={"ftol": 0, "gtol": 1e-9})
         polished = root(lambda u: self._slope(self._at(u, fixed)), near.x, tol=1e-13)

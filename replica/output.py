@@ -11,11 +11,13 @@ both and the label.  The first is the mean Moreau envelope; derivatives of nodes
     d/dC = E[d/d omega],  d/dS = E[d^2/d omega^2]/2,  d/dPsi = E[d/d zeta d/d omega]   (Price's theorem),
 
 with derivatives of k moved onto the Gaussian, and those of the label by ``E[zeta f] = E[df/d zeta] + Psi E[df/d omega]``.
+
+Derivatives in what moves the label (T, rho, noise, flip) are `label_change`.  A solution needs none, its derivatives do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -49,6 +51,8 @@ class ChannelNode(sp.Function):
             identity = channel("envelope")(*held) - held[5] * channel("g2")(*held) / 2
             back = dict(zip(held, self.args, strict=True))
             return sp.diff(identity, held[argindex - 1]).xreplace(back)
+        if self.moment == "wrong_fit" and direction == "V":  # the density of fits at zero
+            return channel_slope("wrong_fit", "V")(sp.S.One, *self.args)
         rule = _SLOPES.get(self.moment, {}).get(direction)
         if rule is None:
             raise ModelError(f"the channel average of {self.moment} has no derivative with respect to {direction}")
@@ -68,6 +72,24 @@ class ChannelNode(sp.Function):
 def channel(moment: str) -> Any:
     """The node of a moment."""
     return type(f"channel_{moment}", (ChannelNode,), {"moment": moment})
+
+
+class ChannelSlope(sp.Function):
+    """Change of the average of `moment` as its argument `direction` is moved by the first argument: by a pass of its own."""
+
+    nargs = 1 + len(ARGUMENTS)
+    is_real = True
+    moment, direction = "", ""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        raise ModelError(f"no second derivatives of the channel average of {self.moment}, one of them in {self.direction}")
+
+
+@cache
+def channel_slope(moment: str, direction: str) -> Any:
+    """The node of the change of a moment in a direction (names in `solvers.label_slopes`)."""
+    name = f"channel_{moment}_by_{direction}"
+    return type(name, (ChannelSlope,), {"moment": moment, "direction": direction})
 
 
 half = sp.Rational(1, 2)
@@ -96,7 +118,7 @@ for _f in ("square", "residual", "wrong", "wrong_fit", "margin"):
     }  # fmt: skip
     if _f in ("residual", "margin"):
         _SLOPES[_f]["V"] = {f"v_{_f}": (1, 0)}
-del _SLOPES["wrong_fit"]["V"]  # the density of fits at zero, which is not among the moments
+del _SLOPES["wrong_fit"]["V"]
 _LATEX = {
     "envelope": r"\mathcal{M}", "g": "g", "g2": "g^2", "k": r"\partial^2\mathcal{M}", "zg": r"\zeta g", "fit": r"\ell",
     "square": r"(y-\omega)^2", "residual": r"(y-{\rm prox})^2", "wrong": r"1_{y\omega<0}", "wrong_fit": r"1_{y\,{\rm prox}<0}",
@@ -169,10 +191,43 @@ class OutputChannel:
         return steps, [float(0.5 + 0.5 * s) for s in np.nan_to_num(signs[:, 0])], reach if clear else 0.0
 
 
+#: What moves the label.
+LABEL = ("T", "rho", "noise", "flip")
+#: d moment / d rho for labels T + rho zeta + noise: less the average of zeta times the moment's d/d omega.
+_RHO = {"envelope": {"zg": 1}, "g": {"zk": 1}, "g2": {"zgk": 2}, "k": {"z_d_k": -1}, "zg": {"zzk": 1}}
+_RHO |= {f: {f"z_d_{f}": -1} for f in ("square", "residual")}
+
+
+def label_change(node: Any, direction: str, moved: Any, output: OutputChannel) -> Any:
+    """Change of a channel node as T, rho, noise or flip is moved.
+
+    Where prediction and label enter as their difference, moving the label is moving the prediction.
+    """
+    if node.moment == "fit":
+        envelope, g2 = (label_change(channel(m)(*node.args), direction, moved, output) for m in ("envelope", "g2"))
+        return envelope - node.args[ARGUMENTS.index("V")] * g2 / 2
+    if not output.sign and direction == "noise":
+        return moved * node.fdiff(1 + ARGUMENTS.index("S"))
+    if not output.sign and output.linear and direction == "T":
+        return -moved * node.fdiff(1 + ARGUMENTS.index("C"))
+    if not output.sign and output.linear and direction == "rho" and node.moment in _RHO:
+        return moved * sp.Add(*[factor * channel(m)(*node.args) for m, factor in _RHO[node.moment].items()])
+    return channel_slope(node.moment, direction)(moved, *node.args)
+
+
 def channel_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:
     """Nodes in expressions by their arguments, in a fixed order."""
+    return _grouped(expressions, ChannelNode, lambda node: node.args)
+
+
+def slope_nodes(expressions: Iterable[Any]) -> dict[tuple[Any, ...], list[Any]]:
+    """Nodes of derivatives, one list per pass."""
+    return _grouped(expressions, ChannelSlope, lambda node: (node.direction, node.args))
+
+
+def _grouped(expressions: Iterable[Any], kind: type, key: Callable[[Any], tuple[Any, ...]]) -> dict[tuple[Any, ...], list[Any]]:
     found: dict[tuple[Any, ...], dict[Any, None]] = {}
-    nodes = set().union(*[pieces(e, ChannelNode) for e in expressions])
+    nodes = set().union(*[pieces(e, kind) for e in expressions])
     for node in sorted(nodes, key=sp.default_sort_key):
-        found.setdefault(node.args, {})[node] = None
-    return {arguments: list(group) for arguments, group in found.items()}
+        found.setdefault(key(node), {})[node] = None
+    return {k: list(group) for k, group in found.items()}

@@ -88,7 +88,7 @@ def plot_curve(
     if len(hues) > MOST_LINES:
         raise PlotError(f"{hue} has {len(hues)} values, more than {MOST_LINES} lines; select one, or draw a heatmap")
 
-    figure, axes = _figure(dataset, title, chosen)
+    figure, (axes,) = _figure(dataset, title, chosen)
     gaps: Counter[str] = Counter()
     handles = []
     dots = 0
@@ -161,7 +161,7 @@ def plot_heatmap(
     gaps.update({f"at infinite {name}": int((~inside).sum()) for name, inside in finite.items() if not inside.all()})
     colour = colour[np.ix_(finite[y], finite[x])]
 
-    figure, axes = _figure(dataset, title, chosen)
+    figure, (axes,) = _figure(dataset, title, chosen)
     axes.set_facecolor(NO_SOLUTION)
     edges = [_edges(values[name].values[finite[name]]) for name in (x, y)]
     # Cells as one image in vector files: hairlines between a million rectangles show, and take megabytes.
@@ -297,6 +297,11 @@ def _log_spaced(values: np.ndarray) -> bool:
     return bool(ratios.std() / ratios.mean() < steps.std() / steps.mean())
 
 
+def handle(label: str, **style: Any) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], label=label, **style)
+
+
 def _scale(set_scale: Any, values: np.ndarray) -> None:
     set_scale("log" if _log_spaced(values) else "linear")
 
@@ -335,15 +340,15 @@ def _label(variable: Any) -> str:
     return f"{variable.attrs['long_name']}  {_symbol(variable)}" + ("" if units == "1" else f"  [{units}]")
 
 
-def _figure(dataset: Dataset, title: str | None, chosen: Mapping[str, float]) -> tuple[Figure, Axes]:
+def _figure(dataset: Dataset, title: str | None, chosen: Mapping[str, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure headed by its title and by every parameter that is not drawn."""
-    figure = Figure(figsize=(6.4, 4.6), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(6.4 if panels == 1 else 4.6 * panels, 4.6), dpi=150, layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(1, panels)))
     fixed = {name: variable.item() for name, variable in dataset.items() if variable.ndim == 0}
     texts = [f"{_symbol(dataset[name])} = {value:g}" for name, value in {**chosen, **fixed}.items()]
     lines = [", ".join(texts[i : i + 7]) for i in range(0, len(texts), 7)]
     figure.suptitle(dataset.attrs["title"] if title is None else title, fontsize="medium")
-    axes.set_title("\n".join(lines), fontsize="x-small", color="0.3")
+    axes[panels // 2].set_title("\n".join(lines), fontsize="x-small", color="0.3")
     return figure, axes
 
 

@@ -1,8 +1,8 @@
 """Exact derivatives of a solution in the parameters, by implicit differentiation of the derived equations.
 
 At ``R(x, p) = 0`` a solution moves by ``dx/dp = -(dR/dx)^-1 dR/dp``, and what is observed by the chain rule.  All pieces are
-symbolic: definitions, averages over opaque activations and targets included, whose derivatives are moved onto the Gaussian
-(`_average`), so that kinks and jumps need no care.  One more generated kernel evaluates them.
+symbolic: definitions, averages over opaque activations and targets, labels (`moving`), so that kinks and jumps need no care.  One
+more generated kernel evaluates them along one direction; the Jacobian is that of the solver, block by block.
 """
 
 from __future__ import annotations
@@ -16,170 +16,114 @@ import numpy as np
 import sympy as sp
 
 from solvers import Newton, ParameterError, Solution, solve
-from solvers.kernels import load
-from solvers.problem import KernelSource, TableShape
+from solvers.kernels import entry_points, load
+from solvers.label_slopes import SLOPES
+from solvers.problem import KernelSource, Layout, Quantity, TableShape
 from solvers.quadrature import rule, table_size
 
-from .averages import GaussianAverage, outermost
+from .calculus import derivative
+from .channel_kernel import slope_call, slope_text
 from .compile import Compiler
 from .dynamics import DynamicModel
 from .free_entropy import ModelError
 from .model import Model, Observable, Parameter, definition_function
-from .relaxation import part
-
-
-class _Along:
-    """Total derivative along one parameter; definitions carry derivatives of their own."""
-
-    def __init__(self, parameter: Any) -> None:
-        self.parameter = parameter
-        self.moving: dict[Any, Any] = {parameter: sp.S.One}
-        self.moving_columns: dict[str, Any] = {}
-
-    def __call__(self, e: Any) -> Any:
-        if e in self.moving:
-            return self.moving[e]
-        if not e.args or e.is_Number:
-            return sp.S.Zero
-        if isinstance(e, GaussianAverage):
-            return self._average(e)
-        if isinstance(e, sp.Piecewise):
-            return sp.Piecewise(*[(self(value), condition) for value, condition in e.args])
-        if isinstance(e, sp.Function) and getattr(type(e), "is_definition", False):
-            return self.moving_columns.get(type(e).__name__, lambda z: sp.S.Zero)(*e.args)
-        if hasattr(type(e), "option"):
-            if self(e.args[0]) == 0:
-                return sp.S.Zero
-            raise ModelError(f"{e} depends on {self.parameter} outside an average over its argument")
-        out = sp.S.Zero
-        for i, argument in enumerate(e.args):
-            change = self(argument)
-            if change != 0:
-                places = [sp.Dummy(real=True) if k == i else a for k, a in enumerate(e.args)]
-                out += sp.diff(e.func(*places), places[i]).xreplace({places[i]: argument}) * change
-        return out
-
-    def _average(self, node: Any) -> Any:
-        """d E[f(z)]: a moving argument ``u = a + b z`` of an opaque function is followed by shifting z by ``w = du/b``.
-
-        E[f] changes by the explicit change of f less ``w df/dz`` at fixed opaque values, plus ``(z w - dw/dz) f`` from the
-        Gaussian weight: the opaque function itself is never differentiated.
-        """
-        (z,), f = node.variables, node.f
-        inner = {n: sp.Dummy(real=True) for n in outermost(f)}
-        f = f.xreplace(inner)
-        opaque = sorted((a for a in f.atoms(sp.Function) if hasattr(type(a), "option") and z in a.free_symbols), key=str)
-        shifts = {self._shift(o.args[0], z) for o in opaque}
-        if len(shifts) > 1:
-            raise ModelError(f"functions of different moving arguments share the average {node}")
-        shift = shifts.pop() if shifts else sp.S.Zero
-        held = {o: sp.Dummy(real=True) for o in opaque}
-        back = {d: o for o, d in held.items()}
-        fixed = f.xreplace(held)
-        change = self(fixed.xreplace({d: n for n, d in inner.items()}))
-        if shift != 0:
-            columns = [a for a in fixed.atoms(sp.Function) if getattr(type(a), "is_definition", False) and z in a.free_symbols]
-            if columns or any(z in n.free_symbols for n in inner):
-                raise ModelError(f"a moving argument and a tabulated function share the variable of {node}")
-            change += -shift * sp.diff(fixed, z) + (z * shift - sp.diff(shift, z)) * fixed
-        return GaussianAverage(sp.expand(change).xreplace(back), z)
-
-    def _shift(self, u: Any, z: Any) -> Any:
-        slope, moved = sp.diff(u, z), sp.expand(self(u))
-        if moved == 0:
-            return sp.S.Zero
-        if z in slope.free_symbols:
-            raise ModelError(f"the argument {u} is not linear in {z}")
-        return sp.Add(*[part(moved.coeff(z, k), slope) * z**k for k in range(2)])
+from .moving import Along
+from .output import ARGUMENTS, slope_nodes
+from .printing import FunctionWriter
+from .walk import pieces, replaced, symbols_in
 
 
 class _Kernel(Compiler):
-    """The model's equations with their derivatives, as one more kernel."""
+    """The change of every equation and every value along a direction of parameters and unknowns, as one more kernel.
+
+    ``tabulate((p, dp), rule, table)``, and ``sensitivity((x, dx), (p, dp), table, out)`` for changes of residuals, conjugates,
+    observables and the free entropy.  One direction at a time keeps the text as short as the equations, whatever their number.
+    """
 
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
         super().__init__(model)
+        self.wrt: tuple[str, ...] = ()
         self.base = self.problem()  # before anything is added to the table
         self.wrt = tuple(wrt)
-        saddle = self.saddle
-        self.residuals = [
-            saddle.stationarity[x] if x in saddle.stationarity else saddle.overlaps[x] - x for x in self.unknowns
-        ]
         names = [model.symbol(o) for o in model.active(Observable).values()]
         phi = sp.Symbol("free_entropy", real=True)
-        self.seen = {**{o: self.observables[o] for o in names if self._smooth(self.observables[o])},
-                     phi: self.free_entropy.expression}  # fmt: skip
-        explicit = saddle.explicit_hats()
-        hats = {h: self._lower(explicit[h]) for h in self.hats}
-        self.slopes = {(h, x): self._lower(sp.diff(explicit[h], x)) for h in self.hats for x in self.unknowns}
-        lowered = [self._lower(e) for e in [*self.residuals, *self.seen.values()]]
-        partial = {
-            (i, s): self._lower(sp.diff(e, s))
-            for i, e in enumerate([*self.residuals, *self.seen.values()])
-            for s in [*self.unknowns, *self.hats]
-        }
-        self.values, self.lowered, self.partial = hats, lowered, partial
-        scalars, columns = dict(self.table.scalars), dict(self.table.columns)
-        self.definitions = len(scalars)
-        self.along = {name: self._along(name, scalars, columns) for name in self.wrt}
+        self.seen = {o: self.observables[o] for o in names if self._smooth(self.observables[o])}
+        self.seen[phi] = self.free_entropy.expression
+        self.definitions = len(self.table.scalars)
+        parameters = [model.symbol(model.active(Parameter)[name]) for name in self.wrt]
+        self.along = Along({s: _change(s) for s in [*parameters, *self.unknowns, *self.hats]}, self.channel)
+        self.targets = self._targets()
 
     def _smooth(self, e: Any) -> bool:
         """Whether an observable can be differentiated in all it depends on."""
         try:
-            for s in e.free_symbols & set(self.unknowns):
-                sp.diff(e, s)
+            for s in symbols_in(e) & set(self.unknowns):
+                derivative(e, s)
         except ModelError:
             return False
         return True
 
-    def _along(self, name: str, scalars: Mapping[str, Any], columns: Mapping[str, Any]) -> _Along:
-        """Differentiate table entries along one parameter, as further table entries."""
-        along = _Along(self.model.symbol(self.model.active(Parameter)[name]))
-        for key, e in scalars.items():
-            change = along(e)
+    def _parameters(self) -> tuple[str, list[str]]:
+        array, names = super()._parameters()
+        return array, [*names, *(f"_d_{name}" for name in self.wrt)]
+
+    def _targets(self) -> dict[Any, Any]:
+        """What the kernel computes, by name: conjugates, and all changes."""
+        saddle = self.saddle
+        hats = {h: self._lower(saddle.hats[h]) for h in saddle.hats_in_order}
+        rows = [self._lower(saddle.stationarity.get(x, saddle.overlaps.get(x, x) - x)) for x in self.unknowns]
+        seen = {o: self._lower(e) for o, e in self.seen.items()}
+        self._move_table()
+        out = hats | {_change(h): self.along(e) for h, e in hats.items()}
+        out |= {sp.Symbol(f"_r{i}", real=True): self.along(e) for i, e in enumerate(rows)}
+        return out | {_change(o): self.along(e) for o, e in seen.items()}
+
+    def _move_table(self) -> None:
+        """Changes of table entries, as further table entries."""
+        for key, e in dict(self.table.scalars).items():
+            change = self.along(e)
             if change != 0:
-                symbol = sp.Symbol(f"_d_{key}_d_{name}", real=True)
-                self.table.scalars[str(symbol)] = change
-                along.moving[sp.Symbol(key, real=True)] = symbol
-        for key, e in columns.items():
-            change = along(e)
+                symbol = sp.Symbol(key, real=True)
+                self.along.moving[symbol] = _change(symbol)
+                self.table.scalars[str(_change(symbol))] = change
+        for key, e in dict(self.table.columns).items():
+            change = self.along(e)
             if change != 0:
-                column = definition_function(f"_d_{key}_d_{name}", key)
-                self.table.columns[f"_d_{key}_d_{name}"] = change
-                along.moving_columns[key] = column
-        return along
+                self.along.moving_columns[key] = definition_function(f"_d_{key}", key)
+                self.table.columns[f"_d_{key}"] = change
 
     @cached_property
     def compiled(self) -> tuple[KernelSource, TableShape]:
         """The text, and the shape of its table."""
         w = self._writer("sensitivity", ["_x", "_p", "_table", "_out"])
-        targets = {**self.values}
-        targets |= {sp.Symbol(f"_hx_{h}_{x}"): e for (h, x), e in self.slopes.items() if e != 0}
-        moves = {(h, a): self.along[a](self.values[h]) for h in self.hats for a in self.wrt}
-        targets |= {sp.Symbol(f"_hp_{h}_{a}"): e for (h, a), e in moves.items() if e != 0}
-        self._evaluate(w, targets)
-        out: list[Any] = []
-        for i, e in enumerate(self.lowered):
-            rows = [self._chain(i, x, "_hx", self.slopes) + self.partial[i, x] for x in self.unknowns]
-            columns = [self._chain(i, a, "_hp", moves) + self.along[a](e) for a in self.wrt]
-            out += [*rows, *columns]
-        for h in self.hats:
-            out += [sp.Symbol(f"_hx_{h}_{x}") if self.slopes[h, x] != 0 else sp.S.Zero for x in self.unknowns]
-            out += [sp.Symbol(f"_hp_{h}_{a}") if moves[h, a] != 0 else sp.S.Zero for a in self.wrt]
-        self._evaluate(w, {sp.Symbol(f"_o{k}"): e for k, e in enumerate(out)})
-        for k in range(len(out)):
-            w.write(f"_out[{k}] = _o{k}")
-        text = self._finish(w, [self._parameters(), ("_x", self.unknowns)])
+        self._evaluate(w, self.targets)
+        rows = [f"_r{i}" for i in range(len(self.unknowns))]
+        for k, name in enumerate([*rows, *(_change(s) for s in [*self.hats, *self.seen])]):
+            w.write(f"_out[{k}] = {name}")
+        text = self._finish(w, [self._parameters(), ("_x", [*self.unknowns, *map(_change, self.unknowns)])])
         grid = bool(self.table.columns) or "_z[" in text
         tabulate, kinks = self._tabulate(grid)
-        source = KernelSource(f"{self.channel_source()}{tabulate}\n\n{text}", ("tabulate", "sensitivity"))
+        helpers = self.channel_source() + (slope_text(self.channel) + "\n\n" if self.channel is not None else "")
+        source = KernelSource(f"{helpers}{tabulate}\n\n{text}", ("tabulate", "sensitivity"))
         return source, TableShape(len(self.table.scalars), len(self.table.columns), kinks, grid, self.channel is not None)
 
-    def _chain(self, i: int, s: Any, prefix: str, known: Mapping[Any, Any]) -> Any:
-        return sp.Add(*[
-            self.partial[i, h] * sp.Symbol(f"{prefix}_{h}_{s}")
-            for h in self.hats
-            if self.partial[i, h] != 0 and known[h, s] != 0
-        ])  # fmt: skip
+    def _call_channel(self, w: FunctionWriter, expressions: Sequence[Any]) -> list[Any]:
+        held: dict[Any, Any] = {}
+        if self.channel is None:
+            return super()._call_channel(w, expressions)
+        for (direction, arguments), nodes in slope_nodes(expressions).items():
+            names = [sp.Symbol(f"{w.new()}_{a}") for a in ("moved", *ARGUMENTS)]
+            w.assign_all([(name, sp.Float(a) if a.is_Number else a) for name, a in zip(names, arguments, strict=True)])
+            w.write(slope_call(self.channel, names, direction))
+            for node in nodes:
+                held[node] = w.new()
+                w.write(f"{held[node]} = _chan[{SLOPES.index(type(node).moment)}]")
+        return super()._call_channel(w, [replaced(e, held) for e in expressions])
+
+
+def _change(s: Any) -> Any:
+    """Symbol of the change of a symbol."""
+    return sp.Symbol(f"_d_{s}", real=True)
 
 
 @dataclass(frozen=True)
@@ -190,14 +134,14 @@ class Sensitivity:
     ----------
     solution : Solution
     derivatives : dict of dict
-        ``derivatives[name][parameter]`` for every order parameter, conjugate, observable and the free entropy.  The fraction of
-        wrong signs in training has none and is left out.
+        ``derivatives[name][parameter]`` for every order parameter, conjugate, observable and the free entropy: a number, or
+        an array of the shape of the quantity.
     error : float
         Largest change of any derivative (relative, absolute below 1) when the quadrature nodes are doubled.
     """
 
     solution: Solution
-    derivatives: Mapping[str, Mapping[str, float]]
+    derivatives: Mapping[str, Mapping[str, Any]]
     error: float
 
 
@@ -207,16 +151,16 @@ class Differentiable:
     Parameters
     ----------
     model : Model
-        One with a free entropy and scalar order parameters.
+        One with a free entropy.
     wrt : sequence of str
-        Names of continuous parameters.
+        Names of continuous parameters; those of a vector one by one, as ``u_0``.
 
     Raises
     ------
     ParameterError
         For an unknown parameter, or one that takes whole numbers only.
     ModelError
-        If a derivative does not exist: of channel averages (losses other than the square) in parameters that move the labels.
+        If the model has a piece that cannot be differentiated; the message names it.
     """
 
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
@@ -232,8 +176,9 @@ class Differentiable:
         self._kernel = _Kernel(model, wrt)
         self.problem = self._kernel.base
         self._source, self._shape = self._kernel.compiled
-        shown = [str(s) for s in self._kernel.seen]
-        self.names = [*map(str, self._kernel.unknowns), *shown, *map(str, self._kernel.hats)]
+        found = {*map(str, self._kernel.unknowns), *map(str, self._kernel.seen), *map(str, self._kernel.hats)}
+        self._shown = [q for q in self.problem.values.quantities if all(_symbol_name(q, i) in found for i in q.components)]
+        self.names = [q.name + (f"[{','.join(map(str, i))}]" if i else "") for q in self._shown for i in q.components]
 
     @cached_property
     def _entries(self) -> Mapping[str, Any]:
@@ -246,22 +191,37 @@ class Differentiable:
         for name in self.wrt:
             if not np.isfinite(solution.parameters[name]):
                 raise ParameterError(f"{self.problem.name}: no derivative in {name} at {solution.parameters[name]:g}")
-            self._check_continuous(name, solution)
+            self._check_smooth(name, solution)
         found = [np.full((len(self.names), len(self.wrt)), np.nan)] * 2
         if solution.converged:
             found = [self._at(solution, nodes) for nodes in (solution.nodes, 2 * solution.nodes)]
+            for name, column in zip(self.wrt, found[0].T, strict=True):
+                if not np.isfinite(column).all():
+                    beyond = self.names[int(np.argmin(np.isfinite(column)))]
+                    raise ParameterError(f"{self.problem.name}: no derivative of {beyond} in {name} at "
+                                         f"{solution.parameters[name]:g}; move off it")  # fmt: skip
         gap = np.abs(found[0] - found[1]) / np.maximum(np.abs(found[0]), 1)
-        named = {n: dict(zip(self.wrt, map(float, row), strict=True)) for n, row in zip(self.names, found[0], strict=True)}
+        arrays = Layout(tuple(self._shown)).unpack(found[0].T)
+        named = {
+            name: {p: float(v) if v.ndim == 0 else v for p, v in zip(self.wrt, values, strict=True)}
+            for name, values in arrays.items()
+        }
         return Sensitivity(solution, named, float(gap.max()))
 
     def _table(self, p: np.ndarray, nodes: int) -> np.ndarray:
+        """The table at parameters and their direction."""
         table = np.zeros(table_size(self._shape, nodes))
         self._entries["tabulate"](p, rule(nodes), table)
         return table
 
-    def _check_continuous(self, name: str, solution: Solution) -> None:
-        """Definitions by cases (no step at alpha0 = 0, say) may jump where a case ends: no derivative there."""
-        here = np.array([solution.parameters[q.name] for q in self.problem.parameters])
+    def _check_smooth(self, name: str, solution: Solution) -> None:
+        """Definitions by cases (no step at alpha0 = 0, say) have no derivative where the case is that of a single value."""
+        value, symbol = solution.parameters[name], self._kernel.model.symbol(self._kernel.model.active(Parameter)[name])
+        entries = [*self._kernel.table.scalars.values(), *self._kernel.table.columns.values()]
+        cases = {c.rhs for e in entries for c in pieces(e, sp.Eq) if c.lhs == symbol and c.rhs.is_number}
+        if any(float(c) == value for c in cases):
+            raise ParameterError(f"{self.problem.name}: no derivative in {name} at {value:g}, a case of its own; move off it")
+        here = self._point(solution)
         where = [q.name for q in self.problem.parameters].index(name)
         beside = here.copy()
         beside[where] += 1e-9 * max(abs(here[where]), 1e-3)
@@ -271,21 +231,60 @@ class Differentiable:
                 f"{self.problem.name}: no derivative in {name} at {here[where]:g}: definitions jump there; move off it"
             )
 
+    def _point(self, solution: Solution, direction: str = "") -> np.ndarray:
+        """Parameters, and a unit step of one of them."""
+        p = [solution.parameters[q.name] for q in self.problem.parameters]
+        return np.array([*p, *(1.0 if name == direction else 0.0 for name in self.wrt)])
+
     def _at(self, solution: Solution, nodes: int) -> np.ndarray:
-        k, n = self._kernel, len(self._kernel.unknowns)
-        p = np.array([solution.parameters[q.name] for q in self.problem.parameters])
-        table = self._table(p, nodes)
-        x = np.array([float(solution[str(s)]) for s in k.unknowns])
-        width, height = n + len(self.wrt), n + len(k.seen) + len(k.hats)
-        out = np.empty(height * width)
-        self._entries["sensitivity"](x, p, table, out)
-        rows = out.reshape(height, width)
-        # Unknowns in units of themselves and rows of size one: responses and overlaps differ by many decades.
-        unit = np.where(x == 0, 1.0, np.abs(x))[:, None]
-        jacobian = rows[:n, :n] * unit.T
-        size = np.maximum(np.abs(jacobian).max(axis=1, keepdims=True), 1e-300)
-        moved = -unit * np.linalg.lstsq(jacobian / size, rows[:n, n:] / size, rcond=None)[0]
-        return np.vstack([moved, rows[n:, n:] + rows[n:, :n] @ moved])
+        """Derivatives, one row per name and one column per parameter."""
+        x = np.array([np.asarray(solution[q.name])[i] for q in self.problem.unknowns.quantities for i in q.components])
+        jacobians = self._jacobians(x, self._point(solution)[: len(self.problem.parameters)], nodes)
+        columns = [self._along(x, self._point(solution, name), jacobians, nodes) for name in self.wrt]
+        k = self._kernel
+        order = [*map(str, k.unknowns), *map(str, k.hats), *map(str, k.seen)]
+        return np.array(columns).T[[order.index(_symbol_name(q, i)) for q in self._shown for i in q.components]]
+
+    def _jacobians(self, x: np.ndarray, p: np.ndarray, nodes: int) -> list[np.ndarray]:
+        """Of every block in its own unknowns."""
+        entries, table = entry_points(self.problem), np.zeros(table_size(self.problem.table, nodes))
+        entries["tabulate"](p, rule(nodes), table)
+        out = []
+        for which, block in enumerate(self.problem.blocks):
+            size = len(block.indices)
+            jacobian = np.empty(size * size)
+            entries["block"](which, x, p, table, np.empty(size), jacobian)
+            out.append(jacobian.reshape(size, size))
+        return out
+
+    def _along(self, x: np.ndarray, p: np.ndarray, jacobians: Sequence[np.ndarray], nodes: int) -> np.ndarray:
+        """Changes of unknowns, conjugates and observables: block after block, each pushed by parameters and earlier blocks."""
+        n, table = len(x), self._table(p, nodes)
+        moved = np.zeros(2 * n)
+        moved[:n] = x
+        out = np.empty(n + len(self._kernel.hats) + len(self._kernel.seen))
+        for block, jacobian in zip(self.problem.blocks, jacobians, strict=True):
+            self._entries["sensitivity"](moved, p, table, out)
+            mine = list(block.indices)
+            moved[n:][mine] = -_solve(jacobian, out[mine], x[mine])
+        self._entries["sensitivity"](moved, p, table, out)
+        out[:n] = moved[n:]
+        return out
+
+
+def _solve(jacobian: np.ndarray, right: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Solve with unknowns in units of themselves and rows of size one: responses and overlaps differ by many decades."""
+    if not (np.isfinite(jacobian).all() and np.isfinite(right).all()):
+        return np.full(len(x), np.nan)
+    unit = np.where(x == 0, 1.0, np.abs(x))
+    scaled = jacobian * unit
+    size = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), 1e-300)
+    return unit * np.linalg.lstsq(scaled / size, right / size[:, 0], rcond=None)[0]
+
+
+def _symbol_name(q: Quantity, index: tuple[int, ...]) -> str:
+    """Name of the symbol of one component."""
+    return "_".join([q.name, *map(str, index)])
 
 
 def sensitivity(model: Model, wrt: Iterable[str], method: Newton | None = None, **parameters: Any) -> Sensitivity:

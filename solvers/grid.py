@@ -39,6 +39,13 @@ class Grid:
             raise ParameterError("a grid needs at least one axis")
         self.axes = {name: _axis(name, values) for name, values in axes.items()}
 
+    @classmethod
+    def without_axes(cls) -> Grid:
+        """One point."""
+        grid = cls.__new__(cls)
+        grid.axes = {}
+        return grid
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.axes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,12 +27,15 @@ class Plan:
     fixed : mapping of str to float
         Every parameter that is not an axis of the grid, defaults included.
     method : Method
+    task : mapping
+        What is done at every point, if it is not a solve: what is minimised, and over which ranges.
     """
 
     problem: Problem
     grid: Grid
     fixed: Mapping[str, float]
     method: Method
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def kernel_digest(self) -> str:
@@ -55,6 +58,7 @@ class Plan:
             "axes": list(self.grid.names),
             "grid": {name: _describe(values) for name, values in self.grid.axes.items()},
             "fixed": dict(self.fixed),
+            **({"task": dict(self.task)} if self.task else {}),
         }
 
     @property
@@ -85,6 +89,9 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Short phrases saying where two plan descriptions differ, ``stored != wanted``."""
     if stored["model"] != wanted["model"]:
         return [f"model {stored['model']} != {wanted['model']}"]
+    if stored.get("task") != wanted.get("task"):
+        kinds = ["optima" if "minimise" in plan.get("task", {}) else "solutions" for plan in (stored, wanted)]
+        return [f"{kinds[0]} {stored.get('task', '')} != {kinds[1]} {wanted.get('task', '')}".strip()]
     out = _changed("option", stored["options"], wanted["options"])
     if stored["method"]["name"] != wanted["method"]["name"]:
         out.append(f"method {stored['method']['name']} != {wanted['method']['name']}")

@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -226,8 +226,38 @@ def edited_copy(path: str | Path) -> Iterator[h5py.File]:
             yield file
 
 
+@contextmanager
+def new_file(path: str | Path, plan: Plan, overwrite: bool = False) -> Iterator[h5py.File]:
+    """A file with the attributes of a plan, open for writing, that appears under its name when it is complete.
+
+    Raises
+    ------
+    StoreError
+        If there is a file, and it may not be overwritten or is not a scan file; or it cannot be written.
+    """
+    path = Path(path)
+    _check_writable(path)
+    if path.exists():
+        if not overwrite:
+            raise StoreError(f"{path} exists; use another file, or overwrite it")
+        _check_replaceable(path)
+    with _replacing(path, fresh=not overwrite) as temporary, h5py.File(temporary, "w", track_order=True) as file:
+        file.attrs.update(_root_attributes(plan))
+        yield file
+
+
+def add_axes(group: h5py.Group, plan: Plan) -> None:
+    """Add the coordinates of a plan's grid, and its fixed parameters."""
+    for name, values in plan.grid.axes.items():
+        q = plan.problem.parameter(name)
+        add_dimension(group, name, values, described(q.long_name, q.latex, q.units))
+    for name, value in plan.fixed.items():
+        q = plan.problem.parameter(name)
+        add_variable(group, name, np.array(value), (), described(q.long_name, q.latex, q.units))
+
+
 def add_variable(
-    group: h5py.Group, name: str, values: np.ndarray, scales: Sequence[h5py.Dataset], attributes: Mapping[str, str]
+    group: h5py.Group, name: str, values: np.ndarray, scales: Sequence[h5py.Dataset], attributes: Mapping[str, Any]
 ) -> None:
     """Add a variable to a group; its dimensions are those of `scales`."""
     data = group.create_dataset(name, data=values)
@@ -242,48 +272,49 @@ def add_dimension(group: h5py.Group, name: str, values: np.ndarray, attributes: 
     group[name].make_scale(name)
 
 
-def described(long_name: str, latex: str = "", units: str = "1") -> dict[str, str]:
+def described(long_name: str, latex: str = "", units: str = "1") -> dict[str, Any]:
     """Attributes of a variable."""
     return {"long_name": long_name, "units": units, **({"latex": latex} if latex else {})}
+
+
+def flags(meanings: Sequence[str], values: Iterable[int]) -> dict[str, Any]:
+    """Attributes of a variable of codes."""
+    return {"flag_values": np.array(list(values), dtype="i1"), "flag_meanings": " ".join(meanings)}
+
+
+def _root_attributes(plan: Plan) -> dict[str, str | int]:
+    return {
+        "Conventions": "CF-1.11",
+        **plan.attributes(),
+        "versions": json.dumps(_versions()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "layout_version": LAYOUT_VERSION,
+    }
 
 
 def _allocate(path: Path, plan: Plan, block: tuple[int, ...]) -> None:
     """Write a complete file without results: all coordinates, attributes and, filled, all variables."""
     problem, grid = plan.problem, plan.grid
     quantities = problem.values.quantities
-    lengths = _index_dimensions(quantities)
+    lengths = index_dimensions(quantities)
     names = [*grid.names, *plan.fixed, *lengths, *DIAGNOSTICS, *(q.name for q in quantities), SIMULATION]
     for name in names:
         if names.count(name) > 1:
             raise StoreError(f"{problem.name}: the name {name} is needed twice in a scan file; rename it in the model")
     with h5py.File(path, "w", track_order=True) as file:
-        attributes: dict[str, str | int] = {
-            "Conventions": "CF-1.11",
-            **plan.attributes(),
-            "versions": json.dumps(_versions()),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "layout_version": LAYOUT_VERSION,
-        }
-        file.attrs.update(attributes)
-        for name, values in grid.axes.items():
-            q = problem.parameter(name)
-            add_dimension(file, name, values, described(q.long_name, q.latex, q.units))
-        for name, value in plan.fixed.items():
-            q = problem.parameter(name)
-            add_variable(file, name, np.array(value), (), described(q.long_name, q.latex, q.units))
+        file.attrs.update(_root_attributes(plan))
+        add_axes(file, plan)
         for name, length in lengths.items():
             add_dimension(file, name, np.arange(length), described(f"index {name}"))
         for q in quantities:
             data = _filled(
-                file, q.name, "f8", np.nan, grid.shape + q.shape, block + q.shape, grid.names + _index_names(q)
+                file, q.name, "f8", np.nan, grid.shape + q.shape, block + q.shape, grid.names + index_names(q)
             )
             data.attrs.update(described(q.long_name, q.latex, q.units))
         for name, (dtype, fill, long_name) in DIAGNOSTICS.items():
             data = _filled(file, name, dtype, fill, grid.shape, block, grid.names)
             data.attrs.update(described(long_name))
-        codes = file["result"].attrs
-        codes["flag_values"] = np.array([code.value for code in Result], dtype="i1")
-        codes["flag_meanings"] = " ".join(code.name.lower() for code in Result)
+        file["result"].attrs.update(flags([code.name.lower() for code in Result], [code.value for code in Result]))
 
 
 def _versions() -> dict[str, str]:
@@ -296,15 +327,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _index_names(q: Quantity) -> tuple[str, ...]:
+def index_names(q: Quantity) -> tuple[str, ...]:
     """Names of the index dimensions; xarray wants those of a matrix over one index twice to differ."""
     return tuple(f"{name}_other" if name in q.dims[:i] else name for i, name in enumerate(q.dims))
 
 
-def _index_dimensions(quantities: Sequence[Quantity]) -> dict[str, int]:
+def index_dimensions(quantities: Sequence[Quantity]) -> dict[str, int]:
+    """Lengths of the index dimensions, by name."""
     lengths: dict[str, int] = {}
     for q in quantities:
-        for name, length in zip(_index_names(q), q.shape, strict=True):
+        for name, length in zip(index_names(q), q.shape, strict=True):
             if lengths.setdefault(name, length) != length:
                 raise StoreError(f"index {name} of {q.name} has length {length}, elsewhere {lengths[name]}")
     return lengths
