@@ -195,6 +195,15 @@ def test_small_batches_approach_one_pass_sgd_at_first_order():
     assert flow.error[-1] < 1e-8
 
 
+def test_sampled_averages_drive_the_same_flow_within_their_error():
+    setting = {"readout": [1.0], "alpha": 1.0, "eta": 1.0, "noise": 0.1}
+    exact = giant_steps("z1+z1*z2", ERF, **setting).flow([0.0, 1.0])
+    sampled = giant_steps("z1+z1*z2", ERF, rule="sobol", power=9, **setting).flow([0.0, 1.0], tolerance=0.1)
+    assert (sampled.result == Result.CONVERGED).all()
+    for name in ("M", "Q", "risk"):
+        assert np.abs(sampled[name] - exact[name]).max() < sampled.quadrature_error[-1] + sampled.error[-1], name
+
+
 def test_single_erf_unit_learns_its_twin_online():
     found = giant_steps("erf(z1/sqrt(2))", ERF, readout=[1.0], alpha=1.0, eta=1.0, M=[[0.1]]).flow([0.0, 60.0])
     assert found["risk"][-1] < 1e-6
@@ -298,6 +307,8 @@ def test_steps_and_times_are_checked():
             network.run(bad)
     with pytest.raises(GiantStepError, match="ascending"):
         network.flow([1.0, 0.5])
+    with pytest.raises(GiantStepError, match="rtol = 1 is outside"):
+        network.flow([1.0], rtol=1.0)
     with pytest.raises(GiantStepError, match="does not know the diffusion"):
         giant_steps("z1", "relu", readout=[1.0], alpha=math.inf, eta=1.0).flow([1.0])
 

@@ -48,9 +48,11 @@ def erf_rule(student: Student, target: ErfForm, noise: float) -> Rule:
         # Omega_tilted = Omega (1 - change e_i Omega_i^T), and the drift wants the factor behind Omega.
         pull = np.einsum("ik,ik->i", omega[:p], G)
         G[np.arange(p), np.arange(p)] -= change * pull
-        double, _, second = _tilt(single[:, None], p, k)  # axes: i, j
-        factor = amplitude**2 * (2 * k / math.sqrt(math.pi)) ** 2 * first[:, None] * second
-        N = factor * (_square(double, target, rest, forms, p) + noise)
+        N = np.empty((p, p))
+        for i in range(p):  # one row at a time: p covariances, not p^2, are in memory
+            double, _, second = _tilt(single[i][None], p, k)
+            N[i] = first[i] * second * (_square(double, target, rest, forms, p) + noise)
+        N *= (amplitude * 2 * k) ** 2 / math.pi
         return Averages((amplitude * 2 * k / math.sqrt(math.pi)) * first[:, None] * G, (N + N.T) / 2, float(plain))
 
     return rule
@@ -69,7 +71,7 @@ def _tilt(omega: Array, p: int, k: float) -> tuple[Array, Array, Array]:
 def _drift(omega: Array, target: ErfForm, weights: Array, forms: Array, p: int) -> Array:
     """V with E[res X] = omega V: gradients, by Stein's lemma."""
     S = omega[..., p:, p:]
-    variance = np.einsum("ka,...ab,kb->...k", forms, omega, forms)
+    variance = np.sum((forms @ omega) * forms, axis=-1)
     V = (weights * 2 / math.sqrt(math.pi) / np.sqrt(1 + 2 * variance)) @ forms
     if target.polynomial:
         table = _moments(S, _degree(target.polynomial))
@@ -80,7 +82,7 @@ def _drift(omega: Array, target: ErfForm, weights: Array, forms: Array, p: int) 
 
 def _square(omega: Array, target: ErfForm, weights: Array, forms: Array, p: int) -> Array:
     """E[res^2] of polynomial plus weighted error functions."""
-    covariance = np.einsum("ka,...ab,lb->...kl", forms, omega, forms)
+    covariance = forms @ omega @ forms.T
     variance = np.einsum("...kk->...k", covariance)
     norm = np.sqrt(1 + 2 * variance)
     # arcsin of a ratio that rounding may carry beyond 1
@@ -91,7 +93,7 @@ def _square(omega: Array, target: ErfForm, weights: Array, forms: Array, p: int)
     degree = _degree(target.polynomial)
     table = _moments(omega[..., p:, p:], 2 * degree)
     total = total + _mean(_times(target.polynomial, target.polynomial), table)
-    cross = np.einsum("ka,...aj->...kj", forms, omega[..., :, p:])  # covariance of every form with z
+    cross = forms @ omega[..., :, p:]  # covariance of every form with z
     for nu in product(range(degree + 1), repeat=target.r):
         order = sum(nu)
         if order % 2 == 0 or order > degree:
