@@ -15,7 +15,6 @@ from .loss_kernel import feature_count, loss_text
 from .output import OutputChannel
 from .printing import code
 
-
 #: How far the target's sign is looked at: beyond fields of four standard deviations more than models of unit variance have.
 KNOWN = 40.0
 
