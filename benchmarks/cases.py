@@ -57,8 +57,8 @@ def _newton_many(update, block, points, table, start, offsets, members, linear, 
     for i in range(points.shape[0]):
         out[i, :] = start
         outcome = newton(
-            update, block, offsets, members, linear, is_free, out[i], points[i], table, lower, upper, floor, below, rtol, 200, r, j,
-            work,
+            update, block, offsets, members, linear, is_free, out[i], points[i], table, lower, upper, floor, below, rtol, 200,
+            r, j, work,
         )  # fmt: skip
         failed += outcome[0] != 0
     return failed

@@ -22,6 +22,7 @@ from .averages import GaussianAverage, marginalise, outermost
 from .calculus import derivative
 from .channel_kernel import channel_call, channel_text, places_call, places_count
 from .free_entropy import FreeEntropy, ModelError
+from .free_unknowns import solve_free
 from .lowering import Table, features, standardise, substitute_formulas, table_parameters
 from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Parameter
 from .output import ARGUMENTS, ChannelNode, channel_nodes
@@ -233,77 +234,13 @@ class Compiler:
     def _update(self) -> str:
         """The undamped map: free order parameters solved exactly, then conjugates, then overlaps."""
         w = self._writer("update", ["_x", "_p", "_table", "_out"])
-        self._solve_free(w)
+        solve_free(w, self.saddle.stationarity, self._lower, self._evaluate)
         self._evaluate(w, {h: self._lower(self.saddle.hats[h]) for h in self.saddle.hats})
         overlaps = {sp.Symbol(f"_new_{x}"): self._lower(e) for x, e in self.saddle.overlaps.items()}
         self._evaluate(w, overlaps)
         for i, x in enumerate(self.unknowns):
             w.write(f"_out[{i}] = {x if x in self.saddle.stationarity else f'_new_{x}'}")
         return self._finish(w, [self._parameters(), ("_x", self.unknowns)])
-
-    def _solve_free(self, w: FunctionWriter) -> None:
-        """Free order parameters from their stationarity: one linear system, or Newton's method on it."""
-        free = list(self.saddle.stationarity)
-        if not free:
-            return
-        slopes = [[derivative(e, m) for m in free] for e in self.saddle.stationarity.values()]
-        linear = not any(symbols_in(e) & set(free) for row in slopes for e in row)
-        at = dict.fromkeys(free, sp.S.Zero) if linear else {}
-        targets = {sp.Symbol(f"_a{i}_{j}"): self._lower(e) for i, row in enumerate(slopes) for j, e in enumerate(row)}
-        targets |= {sp.Symbol(f"_b{i}"): self._lower(-replaced(e, at)) for i, e in enumerate(self.saddle.stationarity.values())}
-        if linear:
-            self._evaluate(w, targets)
-            self._solve_small(w, len(free))
-            for i, m in enumerate(free):
-                w.write(f"{m} = _y{i}")
-            return
-        # The potential is concave in them: Newton's method with a safeguard; the last step leaves an error of its square.
-        alone = len(free) == 1
-        for i in range(len(free)):
-            w.write(f"_base{i} = _y{i} = 0.0")
-        w.write("_low, _high, _least, _halvings = -math.inf, math.inf, math.inf, 0")
-        w.write("for _round in range(100):")
-        w.level += 1
-        self._evaluate(w, targets)
-        w.write(f"_size = {' + '.join(f'abs(_b{i})' for i in range(len(free)))}")
-        w.write("if not math.isfinite(_size):")
-        w.write("    break")
-        if alone:  # the root of a monotone function: bisect where Newton leaves the bracket or does not halve its step
-            w.write("_last = abs(_y0) if _round > 0 else math.inf")
-            self._solve_small(w, 1)
-            w.write(f"_low, _high = ({free[0]}, _high) if _y0 > 0.0 else (_low, {free[0]})")
-            w.write(f"if _high - _low < math.inf and not (_low <= {free[0]} + _y0 <= _high and abs(_y0) <= 0.5 * _last):")
-            w.write(f"    _y0 = 0.5 * (_low + _high) - {free[0]}")
-        else:
-            w.write("if _size > _least and _halvings < 30:")
-            w.write("    _halvings += 1")
-            for i, m in enumerate(free):
-                w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
-            w.write("    continue")
-            w.write("_least, _halvings = _size, 0")
-            self._solve_small(w, len(free))
-        for i, m in enumerate(free):
-            w.write(f"_base{i} = {m}")
-            w.write(f"{m} += _y{i}")
-        moved = " and ".join(f"abs(_y{i}) <= 1e-8 * abs({m})" for i, m in enumerate(free))
-        w.write(f"if {moved}:")
-        w.write("    break")
-        w.level -= 1
-
-    def _solve_small(self, w: FunctionWriter, n: int) -> None:
-        """_y = _a^-1 _b, the solution of least norm where that is not determined."""
-        if n == 1:
-            w.write("_y0 = _linear.divide(_b0, _a0_0)")
-            return
-        w.write(f"_a = np.empty(({n}, {n}))")
-        w.write(f"_b = np.empty({n})")
-        for i in range(n):
-            w.write(f"_b[{i}] = _b{i}")
-            for j in range(n):
-                w.write(f"_a[{i}, {j}] = _a{i}_{j}")
-        w.write(f"_linear.solve_small(_a, _b, np.zeros({n}))")
-        for i in range(n):
-            w.write(f"_y{i} = _b[{i}]")
 
     def _block(self) -> str:
         """Residual and Jacobian of one block in its own unknowns."""
@@ -404,7 +341,7 @@ class Compiler:
         return w.text(front), len(kinks)
 
     def _write_rules(self, w: FunctionWriter) -> None:
-        """Views of the packed rule (`solvers.quadrature.rule`): grid, inner Gauss-Hermite, Legendre, and a panel of a dense grid."""
+        """Views of the packed rule (`solvers.quadrature.rule`): grid, inner Gauss-Hermite, Legendre, dense panel."""
         offset = "4"
         for k, (nodes, weights) in enumerate([("_zg", "_wg"), ("_zh", "_wh"), ("_x", "_wx"), ("_xd", "_wd")]):
             w.write(f"_n{k} = int(_rule[{k}])")
@@ -461,7 +398,8 @@ class Compiler:
         if self.channel is None or slope == 0:
             return []
         smear = given["rho"] ** 2 + (given["noise"] if self.channel.sign else 0)
-        return [(sp.Piecewise((sp.Float(kink) / slope, sp.Eq(smear, 0)), (sp.oo, True)), sp.S.Zero) for kink in self.channel.kinks]
+        places = [sp.Piecewise((sp.Float(kink) / slope, sp.Eq(smear, 0)), (sp.oo, True)) for kink in self.channel.kinks]
+        return [(place, sp.S.Zero) for place in places]
 
     def _write_grid(self, w: FunctionWriter, kinks: Sequence[tuple[Any, Any]]) -> None:
         if self.channel is not None:  # to interpolate in, see `_resolve`

@@ -211,8 +211,8 @@ def panels(features, x, w, nodes, weights):
 def spacing(sharpness, order):
     """Spacing of `uniform` at the level of panels of this order, for a product of smooth functions with the Gaussian weight.
 
-    `sharpness` is the sum of inverse squares of their scales, 1 for the weight among them.  For Gaussian smears the rule is off by
-    ``2 exp(-2 pi^2/(spacing^2 sharpness))``, 3e-12 at order 9.
+    `sharpness` is the sum of inverse squares of their scales, 1 for the weight among them.  For Gaussian smears the rule is
+    off by ``2 exp(-2 pi^2/(spacing^2 sharpness))``, 3e-12 at order 9.
     """
     return 0.85 * 9.0 / (order * math.sqrt(sharpness))
 

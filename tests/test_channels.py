@@ -125,3 +125,32 @@ def test_what_means_nothing_is_nan():
     loss = make_loss("hinge")
     for bad in ({"S": -1.0}, {"S": 0.1}, {"V": 0.0}, {"C": math.nan}):
         assert all(math.isnan(x) for x in moments("sign_linear", loss, {**PLACE, **bad}).values())
+
+
+@pytest.mark.parametrize("name", ["logistic", "exp(-y*z)", "sqrt(1 + (y-z)**2)", "square"])
+@pytest.mark.parametrize("S, V, overlap", [(0.02, 0.01, 0.3), (1.0, 1.0, 0.5), (6.0, 30.0, 0.9), (300.0, 5.0, 0.97)])
+def test_equidistant_nodes_and_panels_agree_for_smooth_losses(name, S, V, overlap):
+    """Also the probabilities of wrong signs, closed on one side and counted on the other."""
+    loss, s = make_loss(name), math.sqrt(S)
+    place = {"C": 0.3 * s, "T": 0.2, "rho": 0.8, "Psi": overlap * s, "S": S, "V": V, "noise": 0.1, "flip": 0.02}
+    if name.startswith("exp") and S > 10:
+        pytest.skip("exp(-w) has its mean beyond the cut")
+    even, panels = (moments("sign_linear", loss, place, smooth=k, order=gauss_legendre(27)) for k in (None, 0.0))
+    for m in channels.MOMENTS:
+        size = max(abs(panels[n]) for n in channels.MOMENTS if n.startswith(m[:2]))
+        assert even[m] == pytest.approx(panels[m], abs=1e-10 * max(size, 1)), m
+
+
+@pytest.mark.parametrize("name", ["logistic", "hinge"])
+def test_signs_of_any_target_without_noise_are_closed(name):
+    """The law of the label given the prediction, as a sum over sign changes against an integral."""
+    loss, place = make_loss(name), {**PLACE, "noise": 0.0}
+    labels = (1.0, -1.0)
+    closed = moments("sign_general", loss, place)
+    out = np.empty(channels.COUNT)
+    channels.sign_general(
+        *compiled(loss, labels), feature_count(loss, labels), False, loss.smooth(labels), *ORDER, True, wave, ZEROS, ZEROS,
+        LEVELS, 0.0, *(place[n] for n in ARGUMENTS), out,
+    )  # fmt: skip
+    for m, integrated in zip(channels.MOMENTS, out, strict=True):
+        assert closed[m] == pytest.approx(integrated, abs=1e-10), m

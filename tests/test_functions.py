@@ -1,5 +1,6 @@
 """The symbolic primitives, their jitted twins and their numpy faces are the same functions."""
 
+import math
 import os
 import subprocess
 import sys
@@ -141,3 +142,25 @@ def test_evaluate_equals_sympy():
 def test_evaluate_names_the_function_it_lacks():
     with pytest.raises(TypeError, match="gamma has no array version"):
         evaluate(sp.gamma(z), {z: 1.0})
+
+
+def test_two_normals_below_edges_against_an_integral():
+    """Near and far correlations, equal and infinite edges."""
+    rng = np.random.default_rng(4)
+    for case in range(60):
+        h, k = rng.normal(size=2) * 2
+        k = h if case % 7 == 0 else k
+        r = float(rng.choice([rng.uniform(-1, 1), 1 - 10 ** rng.uniform(-6, -1), 10 ** rng.uniform(-6, -1) - 1]))
+        with mpmath.workdps(20):
+            rest = mpmath.sqrt(1 - mpmath.mpf(r) ** 2)
+            edges = [k / r + c * float(rest) for c in (-20, -4, 0, 4, 20)] if r else []
+            exact = mpmath.quad(
+                lambda x, r=r, k=k, rest=rest: mpmath.npdf(x) * mpmath.ncdf((k - r * x) / rest),
+                sorted({-12.0, -5.0 if h > -5 else h - 1, *(e for e in edges if -12 < e < h), h}),
+            )
+        assert special.both_below(h, k, r) == pytest.approx(float(exact), abs=2e-15), (h, k, r)
+    assert special.both_below(math.inf, 0.3, 0.5) == special.normal_cdf(0.3)
+    assert special.both_below(-math.inf, 0.3, 0.99) == 0.0
+    assert special.both_below(0.3, 0.2, 1.0) == pytest.approx(special.normal_cdf(0.2), abs=1e-16)
+    assert special.both_below(0.3, 0.2, -1.0) == pytest.approx(special.normal_cdf(0.3) - special.normal_cdf(-0.2), abs=1e-16)
+    assert math.isnan(special.both_below(math.nan, 1.0, 0.2))

@@ -1,21 +1,29 @@
 """Quadrature rules for standard normals: exact where they claim it, accurate at kinks, within their capacity."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.special import erfcx, factorial2, ndtr
 
 from solvers.quadrature import (
     CUT,
+    FINER,
     PANEL_WIDTH,
+    REACH,
     gauss_hermite,
     gauss_legendre,
     grid_capacity,
+    outer_rule,
     panel_capacity,
     panels,
     rule,
+    spacing,
     trapezoidal,
+    uniform,
 )
 
 
@@ -157,9 +165,58 @@ def test_capacity_is_never_exceeded():
 @pytest.mark.parametrize("nodes", [4, 8, 72, 1152])
 def test_a_packed_rule_gives_back_its_parts(nodes):
     packed = rule(nodes)
-    parts = trapezoidal(nodes), gauss_hermite(4 * nodes), gauss_legendre(max(2, nodes // 8))
-    assert np.array_equal(packed[:3], [len(z) for z, _ in parts])
-    assert np.array_equal(packed[3:], np.concatenate([side for part in parts for side in part]))
+    order = max(2, nodes // 8)
+    parts = trapezoidal(nodes), gauss_hermite(4 * nodes), gauss_legendre(order), gauss_legendre(order + FINER)
+    assert np.array_equal(packed[:4], [len(z) for z, _ in parts])
+    assert np.array_equal(packed[4:], np.concatenate([side for part in parts for side in part]))
     assert not packed.flags.writeable
     assert grid_capacity(nodes, 0) == nodes + 1
     assert grid_capacity(nodes, 3) == panel_capacity(3) * len(parts[2][0])
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("order", [9, 18])
+def test_uniform_nodes_are_as_accurate_as_their_spacing_says(scale, order):
+    """A step smeared over a scale; the rule is off by exp(-2 pi^2/(h^2 sharpness)), less than 1e-11 from order 9 on."""
+    nodes, weights = np.empty(500), np.empty(500)
+    n = uniform(spacing(1 + scale**-2, order), nodes, weights)
+    z, w = nodes[:n], weights[:n]
+    assert w.sum() == pytest.approx(1, abs=2e-11)
+    for a in (0.0, 0.37, -1.9):
+        assert w @ ndtr((z - a) / scale) == pytest.approx(ndtr(-a / math.hypot(1, scale)), abs=2e-11)
+
+
+def dense_grid(functions, m=9):
+    """A dense grid with columns, as a table holds it."""
+    z, w = panel_rule([], m + FINER)
+    return np.ascontiguousarray([z, w, *(f(z) for f in functions)])
+
+
+@pytest.mark.parametrize("s", [2.0, 0.3, 1e-2, 1e-5, 1e-9])
+def test_the_outer_rule_finds_where_its_places_are_steep(s):
+    """E_z Phi((C(z) - 0.4)/s) for a bent C against adaptive quadrature split where C = 0.4; the columns are interpolated."""
+    grid = dense_grid([lambda z: z + 0.1 * np.sin(z), np.cos])
+    places = ((grid[2] - 0.4) / s)[:, None]
+    rows = outer_rule(np.ascontiguousarray(places), grid, grid.shape[1], *gauss_legendre(9))
+    again = outer_rule(np.ascontiguousarray(places), grid, grid.shape[1], *gauss_legendre(9))
+    assert np.array_equal(rows, again)  # to the last bit
+    z, w, c, d = rows
+    np.testing.assert_allclose(c, z + 0.1 * np.sin(z), atol=1e-13)  # 18 nodes per panel of width 1.5
+    np.testing.assert_allclose(d, np.cos(z), atol=1e-13)
+    assert np.abs(z).max() <= CUT
+    root = brentq(lambda t: t + 0.1 * np.sin(t) - 0.4, 0, 1, xtol=1e-15)
+    edges = [-REACH, *(root + k * s for k in (-40, -8, -2, 0, 2, 8, 40) if abs(k * s) < 6), REACH]
+    exact = sum(quad(lambda t: ndtr((t + 0.1 * np.sin(t) - 0.4) / s) * density(t), a, b, epsabs=1e-14, epsrel=1e-13)[0]
+                for a, b in pairwise(edges))  # fmt: skip
+    assert w @ ndtr((c - 0.4) / s) == pytest.approx(exact, abs=3e-11)
+    assert len(z) < 700
+
+
+def test_places_that_are_no_numbers_or_jump_do_no_harm():
+    grid = dense_grid([np.tanh])
+    for bad in (np.nan, np.inf, -np.inf, 1e300):
+        places = np.full((grid.shape[1], 2), bad)
+        places[:, 1] = grid[0]
+        z, w, c = outer_rule(places, grid, grid.shape[1], *gauss_legendre(9))
+        assert w.sum() == pytest.approx(1, abs=1e-10)
+        np.testing.assert_allclose(c, np.tanh(z), atol=1e-8)  # poles at distance pi/2 from a panel of half-width 0.75
