@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from solvers.optima import Optima
+    from .optimise import Optima
 
 TABLES, FILES, IMAGES = (".csv",), (".h5", ".hdf5", ".nc"), (".png", ".svg", ".pdf")
 

@@ -186,20 +186,26 @@ class Differentiable:
         return load(self._source)
 
     def __call__(self, method: Newton | None = None, **parameters: Any) -> Sensitivity:
-        """Solve and differentiate at one point; derivatives of a point that did not converge are nan."""
-        solution = solve(self.problem, method=method or Newton(rtol=1e-12), **parameters)
+        """Solve and differentiate at one point; derivatives of a point that did not converge are nan.
+
+        Raises
+        ------
+        ParameterError
+            For parameters that are missing or out of range, or a derivative that does not exist there.
+        """
+        method = method or Newton(rtol=1e-12)
+        p = self.problem.point(parameters)
         for name in self.wrt:
-            if not np.isfinite(solution.parameters[name]):
-                raise ParameterError(f"{self.problem.name}: no derivative in {name} at {solution.parameters[name]:g}")
-            self._check_smooth(name, solution)
+            self._check_smooth(name, p, method.nodes)
+        solution = solve(self.problem, method=method, **parameters)
         found = [np.full((len(self.names), len(self.wrt)), np.nan)] * 2
         if solution.converged:
             found = [self._at(solution, nodes) for nodes in (solution.nodes, 2 * solution.nodes)]
             for name, column in zip(self.wrt, found[0].T, strict=True):
                 if not np.isfinite(column).all():
                     beyond = self.names[int(np.argmin(np.isfinite(column)))]
-                    raise ParameterError(f"{self.problem.name}: no derivative of {beyond} in {name} at "
-                                         f"{solution.parameters[name]:g}; move off it")  # fmt: skip
+                    at = f"{name} at {solution.parameters[name]:g}"
+                    raise ParameterError(f"{self.problem.name}: no derivative of {beyond} in {at}; move off it")
         gap = np.abs(found[0] - found[1]) / np.maximum(np.abs(found[0]), 1)
         arrays = Layout(tuple(self._shown)).unpack(found[0].T)
         named = {
@@ -214,33 +220,34 @@ class Differentiable:
         self._entries["tabulate"](p, rule(nodes), table)
         return table
 
-    def _check_smooth(self, name: str, solution: Solution) -> None:
-        """Definitions by cases (no step at alpha0 = 0, say) have no derivative where the case is that of a single value."""
-        value, symbol = solution.parameters[name], self._kernel.model.symbol(self._kernel.model.active(Parameter)[name])
-        entries = [*self._kernel.table.scalars.values(), *self._kernel.table.columns.values()]
-        cases = {c.rhs for e in entries for c in pieces(e, sp.Eq) if c.lhs == symbol and c.rhs.is_number}
-        if any(float(c) == value for c in cases):
-            raise ParameterError(f"{self.problem.name}: no derivative in {name} at {value:g}, a case of its own; move off it")
-        here = self._point(solution)
+    def _check_smooth(self, name: str, p: np.ndarray, nodes: int) -> None:
+        """Definitions by cases (no step at alpha0 = 0, say) have no derivative where a case is that of one value, or ends."""
         where = [q.name for q in self.problem.parameters].index(name)
-        beside = here.copy()
-        beside[where] += 1e-9 * max(abs(here[where]), 1e-3)
-        a, b = (self._table(p, solution.nodes)[1 : 1 + self._kernel.definitions] for p in (here, beside))
+        at = f"{self.problem.name}: no derivative in {name} at {p[where]:g}"
+        if not np.isfinite(p[where]):
+            raise ParameterError(at)
+        kernel = self._kernel
+        symbol = kernel.model.symbol(kernel.model.active(Parameter)[name])
+        entries = [*kernel.table.scalars.values(), *kernel.table.columns.values()]
+        cases = {c.rhs for e in entries for c in pieces(e, sp.Eq) if c.lhs == symbol and c.rhs.is_number}
+        if any(float(c) == p[where] for c in cases):
+            raise ParameterError(f"{at}, a case of its own; move off it")
+        beside = p.copy()
+        beside[where] += 1e-9 * max(abs(p[where]), 1e-3)
+        a, b = (self._table(self._directed(q), nodes)[1 : 1 + kernel.definitions] for q in (p, beside))
         if (np.abs(a - b) > 1e-4 * np.maximum(np.abs(a), 1)).any():
-            raise ParameterError(
-                f"{self.problem.name}: no derivative in {name} at {here[where]:g}: definitions jump there; move off it"
-            )
+            raise ParameterError(f"{at}: definitions jump there; move off it")
 
-    def _point(self, solution: Solution, direction: str = "") -> np.ndarray:
+    def _directed(self, p: np.ndarray, direction: str = "") -> np.ndarray:
         """Parameters, and a unit step of one of them."""
-        p = [solution.parameters[q.name] for q in self.problem.parameters]
         return np.array([*p, *(1.0 if name == direction else 0.0 for name in self.wrt)])
 
     def _at(self, solution: Solution, nodes: int) -> np.ndarray:
         """Derivatives, one row per name and one column per parameter."""
         x = np.array([np.asarray(solution[q.name])[i] for q in self.problem.unknowns.quantities for i in q.components])
-        jacobians = self._jacobians(x, self._point(solution)[: len(self.problem.parameters)], nodes)
-        columns = [self._along(x, self._point(solution, name), jacobians, nodes) for name in self.wrt]
+        p = np.array([solution.parameters[q.name] for q in self.problem.parameters])
+        jacobians = self._jacobians(x, p, nodes)
+        columns = [self._along(x, self._directed(p, name), jacobians, nodes) for name in self.wrt]
         k = self._kernel
         order = [*map(str, k.unknowns), *map(str, k.hats), *map(str, k.seen)]
         return np.array(columns).T[[order.index(_symbol_name(q, i)) for q in self._shown for i in q.components]]

@@ -17,7 +17,7 @@ OWNERS = {
         f"solvers/{name}.py"
         for name in (
             "batch", "iteration", "newton", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode",
-            "trajectory", "channels",
+            "trajectory", "channels", "label_slopes",
         )
     },
     "xarray": {"replica/results.py"},

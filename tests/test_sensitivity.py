@@ -14,30 +14,84 @@ from replica.sensitivity import Differentiable, sensitivity
 from solvers import Newton, ParameterError, solve
 
 SRF = {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "eta": 2.0, "beta": 1.2, "alpha0": 4.0}
+GLM = {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "rho": 1.3}
 CASES = [
     (RidgeRegression(target="tanh"), {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "rho": 1.3}),
     (SpikedRandomFeatures(), SRF),
     (SpikedRandomFeatures(activation="relu", target="sign", bulk="coupled"), SRF),
     (SpikedRandomFeatures(activation="softplus", target="he2", mean_mode="finite"), {**SRF, "width": 300.0}),
-    (GeneralisedLinear(loss="logistic", labels="sign"), {"alpha": 1.5, "reg": 0.1}),
-    (GeneralisedLinear(loss="huber(0.5)"), {"alpha": 1.5, "reg": 0.1}),
+    (GeneralisedLinear(loss="logistic", labels="sign"), {**GLM, "flip": 0.05}),
+    (GeneralisedLinear(loss="hinge", labels="sign"), {**GLM, "flip": 0.05}),
+    (GeneralisedLinear(loss="huber(0.5)"), GLM),
+    (SpikedRandomFeatures(loss="huber(0.5)", target="identity"), SRF),
+]
+SLOW = [
+    (GeneralisedLinear(loss="huber(0.5)", target="tanh"), GLM),
+    (SpikedRandomFeatures(bulk="exact"), {"alpha": 1.5, "reg": 0.1, "noise": 0.2, "eta": 2.0, "alpha0": 4.0}),
+    (SpikedRandomFeatures(loss="logistic", labels="sign", target="identity"), {**SRF, "flip": 0.05}),
+    (SpikedRandomFeatures(loss="hinge", labels="sign", target="identity", activation="relu"), {**SRF, "flip": 0.05}),
+    (GeneralisedLinear(loss="hinge", labels="sign", target="sin(2*z) + 0.2"), {**GLM, "flip": 0.05}),
+    (SpikedRandomFeatures(groups="2", activation="softplus"), {**SRF, "u_0": 1.0, "u_1": -0.5, "share_0": 1.0, "share_1": 0.7}),
 ]
 
 
-@pytest.mark.parametrize("model, point", CASES, ids=lambda x: getattr(x, "name", ""))
+@pytest.mark.parametrize("model, point", [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
+                         ids=lambda x: "-".join(x.options.values()) if hasattr(x, "options") else "")  # fmt: skip
 def test_derivatives_are_those_of_the_solution(model, point):
     smooth = Differentiable(model, tuple(point))
-    fixed = {} if model.name == "srf" or "noise" in point else {"noise": 0.2}
-    found = smooth(**point, **fixed)
+    found = smooth(**point)
     assert found.error < 1e-9
+    assert set(found.derivatives) == set(smooth.problem.values.names)
     for name in point:
         h = 1e-3 * point[name]
-        f = [solve(smooth.problem, method=Newton(rtol=1e-13), **{**fixed, **point, name: point[name] + k * h})
-             for k in (-2, -1, 1, 2)]  # fmt: skip
+        f = [solve(smooth.problem, method=Newton(rtol=1e-13), **{**point, name: point[name] + k * h}) for k in (-2, -1, 1, 2)]
         for value, slopes in found.derivatives.items():
-            numeric = (f[0][value] - 8 * f[1][value] + 8 * f[2][value] - f[3][value]) / (12 * h)
-            noise = 1e-8 * (1 + abs(f[0][value]) / point[name])
-            assert slopes[name] == pytest.approx(numeric, rel=1e-6, abs=noise), (name, value)
+            g = [np.asarray(s[value]) for s in f]
+            numeric = (g[0] - 8 * g[1] + 8 * g[2] - g[3]) / (12 * h)
+            noise = 1e-8 * (1 + np.abs(g[0]) / abs(point[name]))
+            assert np.shape(slopes[name]) == g[0].shape
+            np.testing.assert_allclose(slopes[name], numeric, rtol=1e-6, atol=noise.max(), err_msg=f"{name} {value}")
+
+
+def test_groups_obey_the_scalings_of_the_model():
+    """Readouts twice as large are a rate twice as large, shares count relative to each other, equal groups are one group."""
+    readouts = {"u_0": 1.0, "u_1": -0.5, "share_0": 1.0, "share_1": 0.7}
+    smooth = Differentiable(SpikedRandomFeatures(groups="2"), ("eta", "reg", *readouts))
+    slopes = smooth(**SRF, **readouts).derivatives
+    assert slopes["V1"]["reg"].shape == (2, 2)
+    for name in ("test_error", "train_error", "psi", "V2"):  # psi and V2: one entry per group
+        d = slopes[name]
+        along = sum(readouts[f"u_{k}"] * d[f"u_{k}"] for k in range(2))  # tanh is odd: its residuals do not depend on the readout
+        np.testing.assert_allclose(along, SRF["eta"] * d["eta"], rtol=1e-8, atol=1e-12)
+    d = slopes["test_error"]
+    assert d["share_0"] * 1.0 + d["share_1"] * 0.7 == pytest.approx(0, abs=1e-10)
+    equal = smooth(**SRF, u_0=1.0, u_1=1.0, share_0=1.0, share_1=0.7).derivatives["test_error"]
+    one = Differentiable(SpikedRandomFeatures(), tuple(SRF))(**SRF).derivatives["test_error"]
+    assert equal["eta"] == pytest.approx(one["eta"], rel=1e-8)
+    assert equal["reg"] == pytest.approx(one["reg"], rel=1e-8)
+
+
+@pytest.mark.slow
+def test_the_exact_bulk():
+    """In the rate by central differences; in the noise at 0 from above, where its root has no derivative."""
+    smooth = Differentiable(SpikedRandomFeatures(bulk="exact"), ("noise", "eta"))
+    point, h = {**SRF, "noise": 0.0}, 2e-3
+    f = [solve(smooth.problem, method=Newton(rtol=1e-13), **{**point, "eta": SRF["eta"] + k * h}) for k in (-2, -1, 1, 2)]
+    for name in ("test_error", "V1", "G12", "R2_hat", "nu"):
+        numeric = (f[0][name] - 8 * f[1][name] + 8 * f[2][name] - f[3][name]) / (12 * h)
+        assert smooth(**point).derivatives[name]["eta"] == pytest.approx(numeric, rel=1e-6)
+    h = 2e-5
+    f = [solve(smooth.problem, method=Newton(rtol=1e-13), **{**point, "noise": k * h})["test_error"] for k in range(4)]
+    numeric = (-11 * f[0] + 18 * f[1] - 9 * f[2] + 2 * f[3]) / (6 * h)
+    assert smooth(**point).derivatives["test_error"]["noise"] == pytest.approx(numeric, rel=1e-6)
+
+
+def test_label_noise_of_a_probit_is_a_longer_teacher():
+    """sign(t + sqrt(noise) xi) depends on noise/rho only, but for the scale of m: an identity between two derivatives."""
+    slopes = sensitivity(GeneralisedLinear(loss="hinge", labels="sign"), (*GLM, "flip"), **GLM).derivatives
+    for name in ("test_error", "train_loss", "zero_one", "train_zero_one", "margin", "q", "V"):
+        d = slopes[name]
+        assert GLM["noise"] * d["noise"] + GLM["rho"] * d["rho"] == pytest.approx(0, abs=1e-9), name
 
 
 def test_every_limit_of_the_step_has_derivatives_in_the_rest():
@@ -67,8 +121,14 @@ def test_what_cannot_be_differentiated_is_named():
         sensitivity(RidgeRegression(), ("lambda",), alpha=1, reg=1)
     with pytest.raises(ParameterError, match="no derivative in alpha0 at inf"):
         sensitivity(SpikedRandomFeatures(), ("alpha0",), **{**SRF, "alpha0": np.inf})
-    with pytest.raises(ValueError, match="with respect to noise"):
-        sensitivity(GeneralisedLinear(loss="hinge", labels="sign"), ("noise",), alpha=1, reg=1)
+    with pytest.raises(ParameterError, match="no derivative in noise at 0, a case of its own"):
+        sensitivity(SpikedRandomFeatures(labels="sign", target="identity"), ("noise",), **{**SRF, "noise": 0.0})
+
+
+@pytest.mark.slow
+def test_noise_that_comes_to_a_sharp_label_needs_the_slope_of_the_target():
+    with pytest.raises(ParameterError, match="in noise at 0"):
+        sensitivity(GeneralisedLinear(loss="hinge", labels="sign", target="sin"), ("noise",), alpha=1, reg=1)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
