@@ -21,6 +21,8 @@ from .parity import SparseParity, leading_order
 
 #: Steps of the mean shift that moves a candidate to the middle of its cone.
 SHIFTS = 12
+#: Relative error of sampled gradients, far below the width of any cone of use; a tiny gradient gets no more than these nodes.
+ROUGH, ROUGH_NODES = 1e-4, 4096
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,14 @@ def sampled_gradients(
     """Population gradients (or, with a finite batch, draws of their central limit law) of random neurons, and the biases."""
     rng = np.random.default_rng(seed)
     w, b = init.sample(check("count", count, 1, 10**7, whole=True, closed="[]"), problem.dimension, rng)
-    g = problem.gradient(w, b).value
     if math.isinf(batch):
-        return g, b
+        return problem.gradient(w, b, **_rough(problem)).value, b
     return np.array([batch_gradients(problem, row, bias, batch, 1, rng)[0] for row, bias in zip(w, b, strict=True)]), b
+
+
+def _rough(problem: Problem) -> dict[str, Any]:
+    """Options of gradients that are integrals: sampled neurons need few digits."""
+    return {"rtol": ROUGH, "max_nodes": ROUGH_NODES} if isinstance(problem, SparseParity | Dictionary) else {}
 
 
 def batch_gradients(
@@ -230,8 +236,9 @@ def batch_gradients(
     Its cosine with a direction must be sampled: the ratio of mean squares is too high where C is anisotropic.
     """
     batch = check("batch", batch, 1, math.inf, closed="[")
-    g = problem.gradient(w, b).value[0]
-    covariance = problem.second_moment(w, b).value[0] - np.outer(g, g)
+    rough = _rough(problem)
+    g = problem.gradient(w, b, **rough).value[0]
+    covariance = problem.second_moment(w, b, **rough).value[0] - np.outer(g, g)
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     return g + rng.standard_normal((draws, len(g))) @ root.T / math.sqrt(batch)
