@@ -205,9 +205,7 @@ def _method(chosen: Any, name: str | None, options: dict[str, Any]) -> Any:
     """The method asked for, or the model's own."""
     from solvers import make_method
 
-    from .dynamics import DynamicModel
-
-    return make_method(name or ("integrate" if isinstance(chosen, DynamicModel) else "newton"), **options)
+    return make_method(name or chosen.method, **options)
 
 
 def _solve_file(model: str, file: str, as_json: bool) -> None:

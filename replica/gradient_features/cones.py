@@ -93,6 +93,16 @@ def mixture_hits(
     Value
         Arrays of shape (directions,).
     """
+    hits = mixture_indicators(problem, directions, gamma, init, least=least, batch=batch, sign=sign, points=points,
+                              replicates=replicates)  # fmt: skip
+    return averaged(hits.mean(axis=1))
+
+
+def mixture_indicators(
+    problem: GaussianMixture, directions: Any, gamma: float, init: Initialisation = Initialisation(), *, least: float = 0.0,
+    batch: float = math.inf, sign: int = 0, points: int = POINTS, replicates: int = REPLICATES,
+) -> np.ndarray:  # fmt: skip
+    """Which points of the integral of `mixture_hits` are hits: bool, shape (replicates, points, directions)."""
     gamma, least = check("gamma", gamma, 0, 1), check("least", least, 0, math.inf, closed="[")
     batch = check("batch", batch, 1, math.inf, closed="[]")
     units = np.array([unit(D, problem.dimension) for D in np.atleast_2d(np.asarray(directions, dtype=float))])
@@ -109,7 +119,7 @@ def mixture_hits(
     counts = np.abs(g[:, : core.rank] @ inside.T) > (1 - gamma) * np.sqrt(square)[:, None]
     if least > 0 or sign:
         counts &= ((square >= least**2) & _has_sign(b, sign))[:, None]
-    return averaged(counts.reshape(replicates, points, -1).mean(axis=1))
+    return counts.reshape(replicates, points, -1)
 
 
 def _with_directions(problem: GaussianMixture, units: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -387,15 +397,17 @@ class StepLaw:
 
     def _cosines(self, u: np.ndarray) -> np.ndarray:
         x = self.signal + math.sqrt(self.along) * normals(u[:, 0])
-        return x / np.sqrt(x**2 + self.across * radius(u[:, 1], self.rest) ** 2 / self.rest)
+        size = np.sqrt(x**2 + self.across * radius(u[:, 1], self.rest) ** 2 / self.rest)
+        return np.divide(x, size, out=np.zeros(len(x)), where=size > 0)
 
 
 def dictionary_step(problem: Dictionary, batch: float, step: int) -> StepLaw:
-    """Step 0, 1 or 2 at large D and bias near 0.
+    """Step 0, 1 or 2 at large D and bias 0.
 
     Step 0 is a random direction.  A first-step neuron sees the half of the batch on which it is active: signal
     ``slope sqrt(k)/(2 sig)``, noise 1/(2 batch).  In the second step, with small weights and large injected noise, every sample
-    counts alike: twice the signal, twice the noise, so cos^2 = n S/(n S + 1) instead of n S/(n S + 2).
+    counts alike: twice the signal, twice the noise, so cos^2 = n S/(n S + 1) instead of n S/(n S + 2).  Labels that are not balanced add
+    ``E y`` times the gradient of one class, which is along the neuron's own random weight, to the first step.
     """
     batch = check("batch", batch, 1, math.inf, closed="[]")
     along, rest = problem.variance_along, problem.D - 1
@@ -406,4 +418,7 @@ def dictionary_step(problem: Dictionary, batch: float, step: int) -> StepLaw:
     if step == 0:
         return StepLaw(0.0, 1.0, float(rest), rest)
     active = 0.5 if step == 1 else 1.0
-    return StepLaw(active * math.sqrt(problem.signal), active * along / batch, active * (1 - along) / batch, rest)
+    own = problem.balance**2 / (2 * math.pi * problem.D) if step == 1 else 0.0
+    return StepLaw(
+        active * math.sqrt(problem.signal), active * along / batch + own / problem.D, active * (1 - along) / batch + own, rest
+    )

@@ -65,6 +65,19 @@ def coverage(hits: Any, neurons: int) -> float:
     return min(1.0, max(0.0, math.fsum(terms)))
 
 
+def sampled_coverage(hits: np.ndarray, neurons: int) -> float:
+    """`coverage` for cones that may overlap, from which directions sampled neurons hit: bool, shape (sample, directions).
+
+    The probability of hitting none of a set of directions is taken from the sample.
+    """
+    s = check("neurons", neurons, 1, math.inf, whole=True, closed="[")
+    count = hits.shape[1]
+    if count > 12:
+        raise ProblemError(f"{count} directions; inclusion and exclusion over a sample is done up to 12")
+    sets = (T for k in range(count + 1) for T in combinations(range(count), k))
+    return min(1.0, max(0.0, math.fsum((-1) ** len(T) * (~hits[:, list(T)].any(axis=1)).mean() ** s for T in sets)))
+
+
 def neurons_to_cover(hits: Any, probability: float = 0.95) -> int:
     """Fewest random neurons that cover all directions with at least this probability."""
     probability = check("probability", probability, 0, 1)

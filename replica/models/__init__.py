@@ -3,6 +3,7 @@
 from ..model import Model
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
+from .gradient_features import Mixture, Parity, StructuredDictionary
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
 from .line_variants import AnyLossLineNetwork, DecayingLineNetwork, LineDescent
 from .linear_students import LinearStudent, OnlineStudent, TwoLayerStudent
@@ -23,11 +24,14 @@ MODELS: dict[str, type[Model]] = {
         LinearStudent,
         TwoLayerStudent,
         OnlineStudent,
+        Mixture,
+        Parity,
+        StructuredDictionary,
     )
 }
 
 __all__ = [
     "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "LineDescent", "LineNetwork",
-    "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent", "WeightedLineNetwork",
-    "WideLineNetwork",
+    "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression", "SpikedRandomFeatures", "StructuredDictionary",
+    "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip
