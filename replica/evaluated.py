@@ -49,6 +49,8 @@ class EvaluatedModel(Model):
 
     def compile(self) -> Any:
         """The numerical problem (`solvers.EvaluatedProblem`) of this model."""
-        from .evaluations import compile_evaluated  # the upward call, made at run time so that models stay numerics-free
+        from .evaluations import (
+            compile_evaluated,  # the upward call, made at run time so that models stay numerics-free
+        )
 
         return compile_evaluated(self)

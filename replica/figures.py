@@ -15,6 +15,7 @@ import numpy as np
 from solvers import Grid, solve_trajectory
 from solvers.solve import default_method, solve_points
 
+from .gradient_figures import FIGURES as GRADIENT_FIGURES
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
 from .models.schemes import SCHEMES, sample_weights
@@ -162,6 +163,7 @@ FIGURES: dict[str, Callable[[Any], Path]] = {
     "phases": phases,
     "deep-modes": deep_modes,
     "linear-student": linear_student,
+    **GRADIENT_FIGURES,
 }
 
 

@@ -7,12 +7,14 @@ For u = q.phi with independent phi (apart from a small group of coordinates whos
 by the midpoint rule: with a step below pi/max|u - b| it has no discretisation error, since u is bounded.  What is left is
 truncation at a cut W, whose estimate has three parts besides rounding:
 
-* three times the largest move of the partial sums over the last third of the nodes;
+* six times the largest move of the partial sums over the last third of the nodes;
 * four times ``sqrt(c rho/(pi W))``, rho = 1/(sqrt(2 pi)|q|) being the density of u and c the probability that two draws of phi
-  are equal (2^-D for signs): only patterns with |u - b| below 1/W are still undecided, and f has irregular signs on them;
+  are equal (2^-D for signs; more if components of q are equal, or so small that q W < 1): only patterns with |u - b| below
+  1/W are still undecided, and f has irregular signs on them, so this is four standard deviations;
 * two patterns' worth, for one that lies on the border by chance.
 
-Ties u = b count one half.
+Ties u = b count one half.  Weights on a lattice, with all components different, are not noticed: the integrand then returns in
+full, later than any cut.
 
 References
 ----------
@@ -28,8 +30,10 @@ from numba import njit
 
 #: Step of the midpoint rule, relative to the largest one without discretisation error.
 STEP = 0.999
-#: First cut of the integral in units of 1/|q|, and the factor by which it grows.
-FIRST_CUT, GROWTH = 6.0, 1.5
+#: First cut of the integral in units of 1/|q|, up to this or where typical coordinates have turned by 3, and how it grows.
+FIRST_CUT, GROWTH = 30.0, 1.5
+#: Components of q closer than this, relative to the largest, are equal.
+EQUAL = 1e-9
 #: Smearing of this many standard deviations counts as part of the range of u.
 SMEARED = 9.0
 _SQRT_HALF, _NORMALISATION = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
@@ -78,7 +82,8 @@ def parity_gradients(q, relevant, b, rtol, max_nodes, out, error, nodes):
             error[i], nodes[i] = np.nan, 0
             continue
         step = STEP * math.pi / (size + abs(b[i]))
-        last = max(8.0, FIRST_CUT / math.sqrt(square) / step)
+        last = max(8.0, min(FIRST_CUT, 3.0 * math.sqrt(float(D))) / math.sqrt(square) / step)
+        equal = _equal_signs(q[i])
         start, done, absolute = 0, 0, 0.0
         while True:
             stop = min(int(last), max_nodes)
@@ -110,12 +115,33 @@ def parity_gradients(q, relevant, b, rtol, max_nodes, out, error, nodes):
             for j in range(D):
                 largest = max(largest, moved[j])
                 norm += out[i, j] * out[i, j]
-            error[i] = 3.0 * largest + 4e-16 * math.sqrt(float(D)) * absolute
-            error[i] += _undecided(0.5**D, 0.5**D, math.sqrt(square), done * step)
+            error[i] = 6.0 * largest + 4e-16 * math.sqrt(float(D)) * absolute
+            collision = equal
+            for j in range(D):
+                collision *= _coherence(0.5, 0.0 if relevant[j] else 1.0 / (2.0 * q[i, j] * done * step) ** 2)
+            error[i] += _undecided(collision, 0.5**D, math.sqrt(square), done * step)
             if done >= max_nodes or error[i] <= rtol * math.sqrt(norm):
                 break
             last = GROWTH * stop + 1
         nodes[i] = done
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _equal_signs(q):
+    """By how much equal components raise the probability that two draws have equal u: C(2c, c)/4^c over 2^-c by group of c."""
+    sizes = np.sort(np.abs(q))
+    factor, run = 1.0, 0
+    for j in range(sizes.size):
+        run = run + 1 if j > 0 and sizes[j] - sizes[j - 1] <= EQUAL * sizes[-1] else 1
+        factor *= (2.0 * run - 1.0) / run
+    return factor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _coherence(collision, slowness):
+    """Mean square factor of one coordinate in the tail: 1 while q W is small (its two values are not told apart), then the
+    probability that two draws are equal; `slowness` is 1/(q W)^2."""
+    return collision + (1.0 - collision) * slowness / (1.0 + slowness) if slowness < 1e300 else 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -169,7 +195,6 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
     for a in range(count):
         collision += weights[a] * weights[a]
         heaviest = max(heaviest, weights[a])
-    collision *= (rate * rate + (1.0 - rate) * (1.0 - rate)) ** (D - k)
     heaviest *= max(rate, 1.0 - rate) ** (D - k)
     for i in range(n):
         spread, square, most = abs(b[i]) + SMEARED * smear, smear * smear, 0.0
@@ -207,17 +232,18 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
                     for a in range(count):
                         mean[j] += weights[a] * patterns[a, j]
             for j in range(D):
-                for l in range(D):
-                    m2 = mean[j] * mean[l]
-                    if j < k and l < k:
+                for r in range(D):
+                    m2 = mean[j] * mean[r]
+                    if j < k and r < k:
                         m2 = 0.0
                         for a in range(count):
-                            m2 += weights[a] * patterns[a, j] * patterns[a, l]
-                    elif j == l:
+                            m2 += weights[a] * patterns[a, j] * patterns[a, r]
+                    elif j == r:
                         m2 = spare
-                    value[D + j * D + l] = 0.5 * m2
+                    value[D + j * D + r] = 0.5 * m2
         step = STEP * math.pi / spread
-        last = max(8.0, FIRST_CUT / math.sqrt(square) / step)
+        last = max(8.0, min(FIRST_CUT, 3.0 * math.sqrt(float(D))) / math.sqrt(square) / step)
+        equal = _equal_signs(q[i, k:])
         done, absolute = 0, 0.0
         while True:
             stop = min(int(last), max_nodes)
@@ -240,8 +266,8 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
                 group_all, plain_all = 0.0j, 0.0j
                 for j in range(k):
                     group[j], plain[j] = 0.0j, 0.0j
-                    for l in range(k):
-                        group_pair[j, l] = 0.0j
+                    for r in range(k):
+                        group_pair[j, r] = 0.0j
                 for a in range(count):
                     phase = 0.0
                     for j in range(k):
@@ -253,8 +279,8 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
                         group[j] += labelled[a] * patterns[a, j] * e
                         if second:
                             plain[j] += weights[a] * patterns[a, j] * e
-                            for l in range(k):
-                                group_pair[j, l] += weights[a] * patterns[a, j] * patterns[a, l] * e
+                            for r in range(k):
+                                group_pair[j, r] += weights[a] * patterns[a, j] * patterns[a, r] * e
                 wave = np.exp(-1j * w * b[i]) * math.exp(-0.5 * (w * smear) ** 2) / ((m + 0.5) * math.pi)
                 for j in range(D):
                     if j < k:
@@ -265,19 +291,19 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
                 if second:
                     for j in range(D):
                         between = 1.0 + 0.0j
-                        for l in range(j, D):
-                            if l < k:
-                                term = group_pair[j, l] * before[D]
+                        for r in range(j, D):
+                            if r < k:
+                                term = group_pair[j, r] * before[D]
                             elif j < k:
-                                term = plain[j] * before[l] * tilted[l] * after[l + 1]
-                            elif l == j:
+                                term = plain[j] * before[r] * tilted[r] * after[r + 1]
+                            elif r == j:
                                 # phi^2 = (low + high) phi - low high
                                 lone = (low + high) * tilted[j] - low * high * factor[j]
                                 term = plain_all * before[j] * lone * after[j + 1]
                             else:
-                                term = plain_all * before[j] * tilted[j] * between * tilted[l] * after[l + 1]
-                                between *= factor[l]
-                            value[D + j * D + l] += (wave * term).imag
+                                term = plain_all * before[j] * tilted[j] * between * tilted[r] * after[r + 1]
+                                between *= factor[r]
+                            value[D + j * D + r] += (wave * term).imag
                 for j in range(size_all):
                     absolute = max(absolute, abs(value[j]))
                     moved[j] = max(moved[j], abs(value[j] - mark[j]))
@@ -286,9 +312,13 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
             for j in range(size_all):
                 largest = max(largest, moved[j])
                 norm += value[j] * value[j]
-            error[i] = 3.0 * largest + 4e-16 * math.sqrt(float(D)) * absolute
+            error[i] = 6.0 * largest + 4e-16 * math.sqrt(float(D)) * absolute
+            alike = collision * equal
+            for j in range(k, D):
+                turned = q[i, j] * (high - low) * done * step
+                alike *= _coherence(rate * rate + (1.0 - rate) * (1.0 - rate), 1.0 / turned**2)
             calmed = math.exp(-0.5 * (done * step * smear) ** 2)
-            error[i] += calmed * scale * _undecided(collision, heaviest, math.sqrt(square), done * step)
+            error[i] += calmed * scale * _undecided(alike, heaviest, math.sqrt(square), done * step)
             if done >= max_nodes or error[i] <= rtol * math.sqrt(norm):
                 break
             last = GROWTH * stop + 1
@@ -296,9 +326,9 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
         for j in range(D):
             first[i, j] = value[j]
             if second:
-                for l in range(j, D):
-                    moments[i, j, l] = value[D + j * D + l]
-                    moments[i, l, j] = value[D + j * D + l]
+                for r in range(j, D):
+                    moments[i, j, r] = value[D + j * D + r]
+                    moments[i, r, j] = value[D + j * D + r]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -324,8 +354,8 @@ def mixture_gradients(w, b, means, charges, covariances, out):
             shift, variance = -b[i], 0.0
             for j in range(d):
                 v[j] = 0.0
-                for l in range(d):
-                    v[j] += covariances[c, j, l] * w[i, l]
+                for r in range(d):
+                    v[j] += covariances[c, j, r] * w[i, r]
                 variance += v[j] * w[i, j]
                 shift += means[c, j] * w[i, j]
             sd = math.sqrt(variance)

@@ -84,7 +84,8 @@ class Quantity:
         except (TypeError, ValueError):
             raise ParameterError(f"{model}: parameter {self.name} = {value!r} is not a number") from None
         inside = self.lower < number if self.lower_open else self.lower <= number
-        inside = inside and (number < self.upper if self.upper_open else number <= self.upper) and (self.infinite or math.isfinite(number))
+        inside = inside and (number < self.upper if self.upper_open else number <= self.upper)
+        inside = inside and (self.infinite or math.isfinite(number))
         if not inside:
             raise ParameterError(
                 f"{model}: parameter {self.name} = {number:g} is outside its range {self.range_text} ({self.long_name})"

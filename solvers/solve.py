@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import batch as driver
-from .kernels import entry_points
 from .evaluate import evaluate_points
+from .kernels import entry_points
 from .methods import Evaluate, Integrate, Method, MethodError, Newton
 from .problem import TIME, EvaluatedProblem, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
 from .quadrature import rule, table_size

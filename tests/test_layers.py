@@ -17,19 +17,20 @@ OWNERS = {
         f"solvers/{name}.py"
         for name in (
             "batch", "iteration", "newton", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode",
-            "trajectory", "channels",
+            "trajectory", "channels", "half_spaces",
         )
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
-    "click": {"replica/cli.py", "replica/cli_optimise.py", "replica/cli_spectrum.py"},
+    "click": {f"replica/{name}.py" for name in ("cli", "cli_mixture", "cli_optimise", "cli_spectrum")},
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "stopping", "sensitivity", "optimise", "spectrum",
+            "figures", "stopping", "sensitivity", "optimise", "spectrum", "evaluations", "gradient_features/mixture",
+            "gradient_features/parity", "gradient_features/dictionary",
         )),
     },
 }
@@ -39,13 +40,13 @@ FORBIDDEN = [
     ("solvers/", {"sympy", "replica"}),
     ("replica/models/", {
         "replica.compile", "replica.trajectories", "replica.lowering", "replica.printing", "replica.loss_kernel",
-        "replica.channel_kernel", "numba", "solvers",
+        "replica.channel_kernel", "replica.evaluations", "numba", "solvers",
     }),
     ("solvers/solve.py", {"solvers.scan", "solvers.store"}),
     ("solvers/store.py", {"solvers.solve", "solvers.scan"}),
     *(
         (f"solvers/{leaf}.py", {"solvers"})
-        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods", "relaxation", "riccati")
+        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods", "relaxation", "riccati", "half_spaces")
     ),
     ("solvers/problem.py", {"solvers"}),
 ]

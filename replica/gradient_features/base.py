@@ -93,5 +93,5 @@ def subset(relevant: Any, dimension: int) -> np.ndarray:
     else:
         positions = np.arange(check("k", relevant, 1, dimension, whole=True, closed="[]"))
     if not 1 <= len(positions) <= dimension:
-        raise ProblemError(f"k = {len(positions)} is outside its range [1, {dimension}] (relevant coordinates among D = {dimension})")
+        raise ProblemError(f"k = {len(positions)} is outside its range [1, {dimension}] of relevant coordinates")
     return positions

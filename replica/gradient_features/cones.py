@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from .base import Problem, ProblemError, Value, check
 from .dictionary import Dictionary
-from .initial import POINTS, REPLICATES, Initialisation, averaged, coordinates, normals, radius, uniforms
+from .initial import POINTS, REPLICATES, UNBIASED, Initialisation, averaged, coordinates, normals, radius, uniforms
 from .mixture import GaussianMixture, reduce_mixture
 from .parity import SparseParity, leading_order
 
@@ -60,7 +60,7 @@ def mixture_hits(
     problem: GaussianMixture,
     directions: Any,
     gamma: float,
-    init: Initialisation = Initialisation(),
+    init: Initialisation = UNBIASED,
     *,
     least: float = 0.0,
     batch: float = math.inf,
@@ -99,7 +99,7 @@ def mixture_hits(
 
 
 def mixture_indicators(
-    problem: GaussianMixture, directions: Any, gamma: float, init: Initialisation = Initialisation(), *, least: float = 0.0,
+    problem: GaussianMixture, directions: Any, gamma: float, init: Initialisation = UNBIASED, *, least: float = 0.0,
     batch: float = math.inf, sign: int = 0, points: int = POINTS, replicates: int = REPLICATES,
 ) -> np.ndarray:  # fmt: skip
     """Which points of the integral of `mixture_hits` are hits: bool, shape (replicates, points, directions)."""
@@ -198,7 +198,7 @@ def parity_hits(
         D = check("D", D, k, math.inf, whole=True, closed="[")
     elif least > 0 or math.isfinite(batch):
         raise ProblemError("at D = inf gradients have no length: least must be 0 and batch inf")
-    found = []
+    found: list[Any] = []
     for u in uniforms(k + 1 + 2, points, replicates):
         q = normals(u[:, :k])
         if math.isinf(D):
@@ -223,7 +223,7 @@ def parity_hits(
 
 
 def sampled_gradients(
-    problem: Problem, count: int, seed: int = 0, init: Initialisation = Initialisation(), batch: float = math.inf
+    problem: Problem, count: int, seed: int = 0, init: Initialisation = UNBIASED, batch: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Population gradients (or, with a finite batch, draws of their central limit law) of random neurons, and the biases."""
     rng = np.random.default_rng(seed)
@@ -273,7 +273,7 @@ def sampled_hits(
 
 
 def hit_probability(
-    problem: Problem, direction: Any, gamma: float, init: Initialisation = Initialisation(), *, least: float = 0.0,
+    problem: Problem, direction: Any, gamma: float, init: Initialisation = UNBIASED, *, least: float = 0.0,
     sign: int = 0, count: int = 4096, seed: int = 0,
 ) -> Value:  # fmt: skip
     """Probability that a random neuron's population gradient is in a cone: an integral for mixtures, sampled otherwise.
@@ -304,7 +304,8 @@ def dominant_directions(gradients: np.ndarray, gamma: float, least: float, most:
     gamma = check("gamma", gamma, 0, 1)
     length = np.linalg.norm(gradients, axis=1)
     left = gradients[length > 0] / length[length > 0, None]
-    total, found = len(gradients), []
+    total = len(gradients)
+    found: list[np.ndarray] = []
     while len(left) and len(found) < most:
         inside = np.abs(left @ left.T) > 1 - gamma
         best = int(inside.sum(axis=1).argmax())
@@ -328,7 +329,7 @@ def feature_set(
     problem: Problem,
     p: float,
     gamma: float,
-    init: Initialisation = Initialisation(),
+    init: Initialisation = UNBIASED,
     *,
     least: float = 0.0,
     count: int = 1024,
@@ -406,8 +407,8 @@ def dictionary_step(problem: Dictionary, batch: float, step: int) -> StepLaw:
 
     Step 0 is a random direction.  A first-step neuron sees the half of the batch on which it is active: signal
     ``slope sqrt(k)/(2 sig)``, noise 1/(2 batch).  In the second step, with small weights and large injected noise, every sample
-    counts alike: twice the signal, twice the noise, so cos^2 = n S/(n S + 1) instead of n S/(n S + 2).  Labels that are not balanced add
-    ``E y`` times the gradient of one class, which is along the neuron's own random weight, to the first step.
+    counts alike: twice the signal, twice the noise, so cos^2 = n S/(n S + 1) instead of n S/(n S + 2).  Labels that are not
+    balanced add ``E y`` times the mean active input, along the neuron's own random weight, to the first step.
     """
     batch = check("batch", batch, 1, math.inf, closed="[]")
     along, rest = problem.variance_along, problem.D - 1

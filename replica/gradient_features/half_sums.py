@@ -49,7 +49,7 @@ def reached(
     mass_left, mass_right = (m[order] for m, order in zip(weights, orders, strict=True))
     tie = TIE * (np.abs(left[[0, -1]]).max() + np.abs(right[[0, -1]]).max() + abs(b))
     # how many of the right are not above b, on either side of a tie
-    sides = [np.searchsorted(right, b - left + shift, side) for shift, side in ((-tie, "left"), (tie, "right"))]
+    sides = [np.searchsorted(right, b - left - tie, "left"), np.searchsorted(right, b - left + tie, "right")]
     above = np.concatenate([np.cumsum(mass_right[::-1])[::-1], [0.0]])
     below = np.cumsum(sum(np.bincount(s, mass_left, len(right) + 1) for s in sides))[:-1]
     out = np.empty(len(left)), np.empty(len(right))

@@ -67,7 +67,7 @@ class Initialisation:
 
 @lru_cache(maxsize=32)
 def coordinates(norm: str, rank: int, rest: int, points: int, replicates: int, more: int = 0) -> tuple[np.ndarray, ...]:
-    """Weights seen through a few coordinates, replicate after replicate; kept, since a scan asks for the same ones again and again.
+    """Weights seen through a few coordinates, replicate after replicate; kept, since a scan asks for them again and again.
 
     Parameters
     ----------
@@ -93,6 +93,10 @@ def coordinates(norm: str, rank: int, rest: int, points: int, replicates: int, m
     w = np.ascontiguousarray(w / (np.linalg.norm(w, axis=1)[:, None] if norm == "sphere" else math.sqrt(rank + rest)))
     w.setflags(write=False)
     return w, u[:, rank + 1], u[:, rank + 2 :]
+
+
+#: |w| = 1 and no bias.
+UNBIASED = Initialisation()
 
 
 def radius(u: np.ndarray, dimensions: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,13 @@ class GaussianMixture:
         `Reduced`, when all clusters have the same variance outside them.
         """
         core = self.reduced
-        if core.rest and np.ptp(core.spreads) == 0 and core.mixture.dimension < self.dimension:
-            inner = GaussianMixture(core.mixture.means[:, :-1], self.labels, self.weights, core.mixture.full_covariances()[:, :-1, :-1])
-            return inner._bayes_error(points, replicates) if core.rank else Value(float(min(
-                self.weights[self.labels > 0].sum(), self.weights[self.labels < 0].sum())), 0.0)  # fmt: skip
+        small = core.mixture
+        if core.rest and np.ptp(core.spreads) == 0 and small.dimension < self.dimension:
+            if core.rank == 0:  # all clusters are the same
+                return Value(float(min(self.weights[self.labels > 0].sum(), self.weights[self.labels < 0].sum())), 0.0)
+            inner = small.full_covariances()[:, :-1, :-1]
+            small = GaussianMixture(small.means[:, :-1], self.labels, self.weights, inner)
+            return small._bayes_error(points, replicates)
         return self._bayes_error(points, replicates)
 
     def _bayes_error(self, points: int, replicates: int) -> Value:
@@ -273,7 +277,7 @@ def xor_limit(m: float, gamma: float) -> Value:
 
     corner = erfinv(1 / slope) * math.sqrt(2) / m if slope > 1 else math.inf
     pieces = [0.0, *([corner] if 0 < corner < 9 else []), 9.0]
-    parts = [quad(inside, lo, hi, epsabs=1e-12, epsrel=1e-12, limit=200) for lo, hi in zip(pieces[:-1], pieces[1:], strict=True)]
+    parts = [quad(inside, lo, hi, epsabs=1e-12, epsrel=1e-12, limit=200) for lo, hi in pairwise(pieces)]
     return Value(float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts)) + 1e-15)
 
 

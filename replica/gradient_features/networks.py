@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from .base import ProblemError, Value, check
 from .cones import StepLaw, dictionary_step, unit
 from .dictionary import Dictionary
-from .initial import Initialisation
+from .initial import UNBIASED, Initialisation
 from .mixture import GaussianMixture
 
 #: How neurons are chosen and trained.
@@ -51,7 +51,7 @@ class Setting:
     test: int = 4000
     features: str = "gradient"
     pool: int = 0
-    init: Initialisation = Initialisation()
+    init: Initialisation = UNBIASED
 
     def __post_init__(self) -> None:
         check("pairs", self.pairs, 1, 10**5, whole=True, closed="[]")
@@ -84,7 +84,9 @@ def relu_pairs(projections: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- mixtures: the reduced model
 
 
-def predicted_accuracy(problem: GaussianMixture, setting: Setting, directions: Any = None, *, draws: int = 16, seed: int = 0) -> Value:
+def predicted_accuracy(
+    problem: GaussianMixture, setting: Setting, directions: Any = None, *, draws: int = 16, seed: int = 0
+) -> Value:
     """Mean accuracy over random neurons (and batches), in the reduced model.
 
     Given its cluster, the activations of different neurons on a sample are taken as independent of each other and of the sample,
@@ -200,7 +202,8 @@ def induced_accuracy(
     for stream in np.random.SeedSequence(seed).spawn(draws):
         rng = np.random.default_rng(stream)
         (x, y), (xt, yt) = problem.sample(samples, rng), problem.sample(samples, rng)
-        found.append(readout_accuracy(_on_knots(x @ units.T, x @ units.T, knots), y, _on_knots(xt @ units.T, x @ units.T, knots), yt))
+        u = x @ units.T
+        found.append(readout_accuracy(_on_knots(u, u, knots), y, _on_knots(xt @ units.T, u, knots), yt))
     return Value(float(np.mean(found)), 3 * float(np.std(found, ddof=1)) / math.sqrt(draws))
 
 

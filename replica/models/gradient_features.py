@@ -44,8 +44,8 @@ class GradientFeatures(EvaluatedModel):
 class Mixture(GradientFeatures):
     """Two-layer network on a Gaussian mixture: how often gradients find the cluster directions, and what is then achieved.
 
-    `xor`: clusters at +-mean e_1 (label 1) and +-mean e_2 (label -1); `pair`: at mean e_1 (1) and -mean e_1 (-1).  Inputs of variance
-    sigma^2; a neuron is active where w.x > bias.
+    `xor`: clusters at +-mean e_1 (label 1) and +-mean e_2 (label -1); `pair`: at mean e_1 (1) and -mean e_1 (-1).  Inputs have
+    variance sigma^2; a neuron is active where w.x > bias.
     """
 
     name: ClassVar[str] = "mixture"
@@ -251,8 +251,8 @@ class Parity(GradientFeatures):
 class StructuredDictionary(GradientFeatures):
     """Two-layer network on dictionary inputs (arXiv:2206.01717): how a batch aligns neurons with the relevant elements.
 
-    Labels depend on how many of k relevant elements are present.  `parity`: uniform with probability rho, else all or none (k odd);
-    `threshold`: at least `count` of k, each present with probability `rate`.  Large D, bias near 0.
+    Labels depend on how many of k relevant elements are present.  `parity`: uniform with probability rho, else all or none
+    (k odd); `threshold`: at least `count` of k, each present with probability `rate`.  Large D, bias 0.
     """
 
     name: ClassVar[str] = "dictionary"
@@ -284,7 +284,10 @@ class StructuredDictionary(GradientFeatures):
 
     def formulas(self) -> Mapping[str, Formula]:
         return {
-            "slope": Formula("sum_c P(c) y_c c/k - E y E bit", r"\tfrac1k\sum_c P(c)\,y_c\,c - \mathbb{E}y\,\mathbb{E}\tilde\phi_i"),
+            "slope": Formula(
+                "sum_c P(c) y_c c/k - E y E bit",
+                r"\tfrac1k\sum_c P(c)\,y_c\,c - \mathbb{E}y\,\mathbb{E}\tilde\phi_i",
+            ),
             "signal": Formula("k slope^2/sig^2", r"k s^2/\sigma_\phi^2"),
             "cosine": Formula(
                 "E|g.D|/|g|; g random, then N(sqrt(S)/2 D, C/(2n)), then N(sqrt(S) D, C/n), C the covariance of x",
@@ -293,7 +296,8 @@ class StructuredDictionary(GradientFeatures):
             ),
             "hit": Formula("P(|g.D| > (1 - gamma)|g|)", r"P\bigl(|g\cdot D| > (1-\gamma)\|g\|\bigr)"),
             "accuracy": Formula(
-                "int max(P(+, t), P(-, t)) dt, t = g_2.x/|g_2|", r"\int\max\bigl(P(+,t), P(-,t)\bigr)dt,\quad t = g_2\cdot x/\|g_2\|"
+                "int max(P(+, t), P(-, t)) dt, t = g_2.x/|g_2|",
+                r"\int\max\bigl(P(+,t), P(-,t)\bigr)dt,\quad t = g_2\cdot x/\|g_2\|"
             ),
         }
 
@@ -302,8 +306,8 @@ class StructuredDictionary(GradientFeatures):
         from ..gradient_features import Dictionary
 
         if self.choices["labels"] == "parity":
-            return Dictionary.parity(int(p["D"]), p["k"], p["rho"], p["background"])
-        return Dictionary.threshold(int(p["D"]), p["k"], p["count"], p["rate"], p["background"])
+            return Dictionary.parity(int(p["D"]), int(p["k"]), p["rho"], p["background"])
+        return Dictionary.threshold(int(p["D"]), int(p["k"]), int(p["count"]), p["rate"], p["background"])
 
     def check(self, parameters: Mapping[str, float]) -> None:
         self.problem(parameters)
