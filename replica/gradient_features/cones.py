@@ -320,8 +320,9 @@ def dominant_directions(gradients: np.ndarray, gamma: float, least: float, most:
             D, settled, members = middle, bool((moved == members).all()), moved
             if settled:
                 break
-        found.append(D)
         left = left[~members]
+        if all(abs(D @ other) <= 1 - gamma for other in found):  # else the rim of a cone that is already there
+            found.append(D)
     return found
 
 
@@ -335,7 +336,7 @@ def feature_set(
     count: int = 1024,
     seed: int = 0,
 ) -> list[Feature]:
-    """The gradient feature set S_{p, gamma, B}, its directions found automatically; overlapping cones count once.
+    """The gradient feature set S_{p, gamma, B}, its directions found automatically; none is in the cone of another.
 
     Directions come from one sample of neurons, their probabilities from an integral or an independent sample, so that the choice
     does not flatter them.
