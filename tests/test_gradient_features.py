@@ -324,7 +324,7 @@ def test_gradient_features_reach_the_bayes_error_and_random_ones_do_not():
 
 
 def test_the_induced_class_fits_a_parity_and_a_fixed_one_does_not():
-    """OPT = 0 for enough readout on the gradient feature of a dictionary, by linear programming; 1 without readout to speak of."""
+    """OPT = 0 for enough readout on the gradient feature of a dictionary, by linear programming; 1 without any readout."""
     problem = Dictionary.parity(8, 3, 0.5)
     x, y = problem.sample(200, np.random.default_rng(15))
     a, b = problem.exact_network()

@@ -175,7 +175,7 @@ def _step(
         weight = y * math.sqrt(small.weights[c] / batch)
         inner = rng.standard_normal((1, core.rank)) * common + own * rng.standard_normal((len(z), core.rank))
         outer = rng.standard_normal((1, core.rest)) * common + own * rng.standard_normal((len(z), core.rest))
-        number = y * fluctuation[c] / math.sqrt(batch) * common + weight * own * rng.standard_normal((len(z), 1))
+        number = weight * (fluctuation[c] * common + own * rng.standard_normal((len(z), 1)))
         along += number * small.means[c, : core.rank] + weight * inner @ roots[c].T
         across = across + weight * math.sqrt(core.spreads[c]) * outer
     return along, across
@@ -259,9 +259,9 @@ def limiting_accuracy(problem: Dictionary, law: StepLaw) -> float:
 
 
 def two_step_accuracy(problem: Dictionary, batch: float) -> float:
-    """Accuracy after the second step, where all neurons share one direction, and the most a wide first-step network can reach.
+    """Best accuracy after the second step, where all neurons share one direction.
 
-    In the first step half of a neuron's noise is its own; a readout over many neurons averages it away and is left with the
-    same signal-to-noise ratio.
+    In the first step half of a neuron's noise is its own; a readout that averages over many neurons is left with the same
+    signal-to-noise ratio.  (With few samples it may do better, using the neurons' own parts as random features.)
     """
     return limiting_accuracy(problem, dictionary_step(problem, batch, 2))

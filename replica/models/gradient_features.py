@@ -277,7 +277,7 @@ class StructuredDictionary(GradientFeatures):
     signal = Observable("squared norm of E[y x] of balanced labels, per batch noise 1/n", lower=0, latex="S")
     cosine = Observable("mean |cosine| with the relevant direction after step 0, 1, 2", lower=0, latex=r"c", index=("step",))
     hit = Observable("probability of the cone after step 0, 1, 2", lower=0, latex="p_{\\gamma}", index=("step",))
-    accuracy = Observable("accuracy after step 2; the most step 1 can reach", lower=0)
+    accuracy = Observable("best accuracy after step 2", lower=0)
 
     def sizes(self) -> dict[str, int | None]:
         return {"step": 3}

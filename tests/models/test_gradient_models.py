@@ -31,7 +31,11 @@ def replica(monkeypatch, capsys):
     return run
 
 
-POINTS = {"mixture": {"d": 60, "mean": 4}, "parity": {"D": 100, "k": 3, "beta": 0.5}, "dictionary": {"D": 100, "k": 5, "batch": 1e3}}
+POINTS = {
+    "mixture": {"d": 60, "mean": 4},
+    "parity": {"D": 100, "k": 3, "beta": 0.5},
+    "dictionary": {"D": 100, "k": 5, "batch": 1e3},
+}
 
 
 @pytest.mark.parametrize("name", POINTS)
