@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_giant_steps import alignment, giant_steps
+from .cli_mixture import print_mixture
 from .cli_optimise import optimise
 from .cli_spectrum import spectrum
 from .cli_staircase import staircase
@@ -126,7 +127,7 @@ def show(model: str, options: tuple[str, ...], latex: bool, kernel: bool) -> Non
 @click.argument("model")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
-@click.option("--method", help="newton (default), anderson or damped; integrate for models that move in time.")
+@click.option("--method", help="newton (default), anderson or damped; integrate for models in time; evaluate for integrals.")
 @click.option("--method-option", "tuning", multiple=True, metavar="NAME=VALUE", help="Such as rtol=1e-12 or damping=0.9.")
 @click.option("--times", help="Comma-separated times of a trajectory, such as 0,0.5,1,inf.")
 @click.option("--input", "file", type=click.Path(), help="JSON file with arrays: initial weights, data, matrices.")
@@ -150,10 +151,15 @@ def solve(
       replica solve srf alpha=2 alpha0=inf eta=1 reg=0.01 --option "target=z + 0.5*z**2" --method damped
       replica solve line-network norm_u0=0.01 norm_w0=0.02 --times 0,1,2,inf
       replica solve line-network --input weights.json --json
+      replica solve mixture --input clusters.json --json
+      replica solve dictionary D=100 k=5 rho=0.5 batch=1000
     \b
     weights.json
       {"u": [0.1, -0.2], "w": [0.3, 0.1], "gamma": 1, "eta_u": 1, "eta_w": 1,
        "A": 1, "B": 0.5, "C": null, "times": [0, 1, 2, "inf"]}
+    \b
+    clusters.json
+      {"means": [[4, 0], [-4, 0], [0, 4]], "labels": [1, 1, -1], "weights": [0.3, 0.3, 0.4], "bias": 0.5}
     """
     from solvers import solve as solve_point
     from solvers.solve import describe
@@ -207,9 +213,7 @@ def _method(chosen: Any, name: str | None, options: dict[str, Any]) -> Any:
     """The method asked for, or the model's own."""
     from solvers import make_method
 
-    from .dynamics import DynamicModel
-
-    return make_method(name or ("integrate" if isinstance(chosen, DynamicModel) else "newton"), **options)
+    return make_method(name or chosen.method, **options)
 
 
 def _solve_file(model: str, file: str, as_json: bool) -> None:
@@ -222,6 +226,8 @@ def _solve_file(model: str, file: str, as_json: bool) -> None:
         _print_trajectory(network.solve(times), {}, as_json)
         return
     problem: Any = READERS[model](file)
+    if model == "mixture":
+        return print_mixture(problem, as_json)
     _solve_trajectory(problem.model, problem.times, problem.parameters, None, as_json)
 
 

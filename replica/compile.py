@@ -439,6 +439,7 @@ def quantity(model: Model, d: Declaration) -> Quantity:
         lower=d.lower,
         upper=d.upper,
         lower_open=d.lower_open,
+        upper_open=d.upper_open,
         infinite=getattr(d, "infinite", False),
         whole=getattr(d, "whole", False),
         dims=tuple(name for name, _ in model.index(d)),

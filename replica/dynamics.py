@@ -101,6 +101,7 @@ class DynamicModel(Model):
     """
 
     kind: ClassVar[str] = "closed"
+    method: ClassVar[str] = "integrate"
 
     def data(self) -> Mapping[str, np.ndarray]:
         """Columns of equal length that `DataSum` runs over."""

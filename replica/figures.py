@@ -16,6 +16,7 @@ from solvers import Grid, solve_trajectory
 from solvers.solve import default_method, solve_points
 
 from .figures_giant_steps import FIGURES as GIANT_STEPS
+from .gradient_figures import FIGURES as GRADIENT_FIGURES
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
 from .models.schemes import SCHEMES, sample_weights
@@ -184,6 +185,7 @@ FIGURES: dict[str, Callable[[Any], Path]] = {
     "linear-student": linear_student,
     **GIANT_STEPS,
     "staircase": plateaux_stairway,
+    **GRADIENT_FIGURES,
 }
 
 

@@ -96,6 +96,24 @@ class AnyLossInput(_Weights):
     decay: Number = 0.0
 
 
+class MixtureInput(BaseModel):
+    """Input of `mixture`: any clusters; `covariances` is one variance, one per cluster, one matrix, or one matrix per cluster."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    means: Matrix = Field(min_length=1)
+    labels: Vector = Field(min_length=1)
+    weights: Vector | None = None
+    covariances: Number | Vector | Matrix | list[Matrix] = 1.0
+    gamma: Number = 0.1
+    p: Number = 0.05
+    norm: str = "sphere"
+    bias_law: str = "fixed"
+    bias: Number = 0.0
+    least: Number = 0.0
+    neurons: Annotated[int, Field(ge=1)] = 100
+
+
 class BalancedInput(_Strict):
     """Input of `balanced-network`."""
 
@@ -155,8 +173,31 @@ def read_balanced(path: str | Path) -> tuple[Any, np.ndarray]:
     return BalancedNetwork(W1, W2, Sigma, eta_1=given.eta_1, eta_2=given.eta_2), given.time_values()
 
 
+def read_mixture(path: str | Path) -> dict[str, Any]:
+    """Gradient features of any `mixture`, from a file: its feature set, coverage and Bayes error, as plain data."""
+    from .gradient_features import (  # compiles kernels; the others do without
+        GaussianMixture,
+        Initialisation,
+        ProblemError,
+    )
+    from .gradient_features.report import mixture_report
+
+    given: Any = _read(path, MixtureInput)
+    for name in ("means", "covariances"):
+        rows = getattr(given, name)
+        if isinstance(rows, list) and isinstance(rows[0], list) and len({len(row) for row in rows}) != 1:
+            raise InputError(f"{path}: {name} is ragged: its rows must have one length")
+    try:
+        problem = GaussianMixture(given.means, given.labels, given.weights, given.covariances)
+        init = Initialisation(given.norm, given.bias_law, given.bias)
+        return mixture_report(problem, given.p, given.gamma, init, given.least, given.neurons)
+    except (ProblemError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 #: Models that are read from a file, because their arrays do not fit a command line.
-READERS = {"line-network": read_line, "any-loss-line-network": read_any_loss, "balanced-network": read_balanced}
+READERS = {"line-network": read_line, "any-loss-line-network": read_any_loss, "balanced-network": read_balanced,
+           "mixture": read_mixture}  # fmt: skip
 
 
 def _read(path: str | Path, kind: type[BaseModel]) -> BaseModel:

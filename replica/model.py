@@ -36,7 +36,7 @@ class Declaration:
     latex : str
         Without dollar signs.
     lower, upper : float
-        Allowed range, dimensionless; `lower_open` excludes the lower end.
+        Allowed range, dimensionless; `lower_open` and `upper_open` exclude an end.
     only : mapping, optional
         Options with which it exists: their text, or a tuple of texts, by name.
     """
@@ -49,11 +49,12 @@ class Declaration:
         lower: float = -math.inf,
         upper: float = math.inf,
         lower_open: bool = False,
+        upper_open: bool = False,
         only: Mapping[str, str | tuple[str, ...]] | None = None,
     ) -> None:
         self.only = only or {}
         self.long_name, self._latex = long_name, latex
-        self.lower, self.upper, self.lower_open = lower, upper, lower_open
+        self.lower, self.upper, self.lower_open, self.upper_open = lower, upper, lower_open, upper_open
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -311,6 +312,8 @@ class Model:
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     references: ClassVar[str] = ""
+    #: What solves it if no method is asked for.
+    method: ClassVar[str] = "newton"
 
     def __init__(self, **options: Any) -> None:
         known = self.declared(Option)

@@ -13,6 +13,7 @@ import sympy as sp
 from .abbreviate import abbreviate
 from .activations import NAMED
 from .dynamics import DynamicModel, State
+from .evaluated import EvaluatedModel
 from .lowering import entries
 from .model import (
     ChoiceOption,
@@ -40,7 +41,7 @@ def as_markdown(model: Model) -> str:
 
 def _range(d: Any) -> str:
     left = "(" if d.lower_open or d.lower == -sp.oo else "["
-    right = "]" if getattr(d, "infinite", False) or d.upper < sp.oo else ")"
+    right = "]" if getattr(d, "infinite", False) or (d.upper < sp.oo and not d.upper_open) else ")"
     return f"{left}{d.lower:g}, {d.upper:g}{right}"
 
 
@@ -63,12 +64,21 @@ class _Page:
             yield from self.heading("Options", 2)
         for o in model.active(Option).values():
             yield self.row(o.name, f"{o.long_name}; now {model.options[o.name]}; {_choices(o)}")
+        if isinstance(model, EvaluatedModel):
+            yield from self._integrals(model)
+            return
         yield from self._dynamics(model) if isinstance(model, DynamicModel) else self._saddle_point(model)
         yield from self.heading("Observables", 2)
         given = model.observables()
         for o in model.active(Observable).values():
             yield self.row(o.name, o.long_name)
             yield from self.equation(model.symbol(o), given[model.symbol(o)])
+
+    def _integrals(self, model: EvaluatedModel) -> Iterator[str]:
+        yield from self.heading("Observables (closed integrals, evaluated point by point)", 2)
+        for o in model.active(Observable).values():
+            yield self.row(o.name, o.long_name)
+            yield from self.formula(o, model.formulas()[o.name])
 
     def _dynamics(self, model: DynamicModel) -> Iterator[str]:
         derivation = model.derivation()
@@ -142,6 +152,9 @@ class _Page:
     def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
         raise TypeError("a page says how its equations look")
 
+    def formula(self, observable: Any, formula: Any) -> Iterator[str]:
+        raise TypeError("a page says how its formulas look")
+
 
 def _choices(option: Option) -> str:
     if isinstance(option, FunctionOption):
@@ -165,6 +178,9 @@ class _Text(_Page):
     def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
         yield f"  {left} = {right}" + (f"    ({note})" if note else "")
 
+    def formula(self, observable: Any, formula: Any) -> Iterator[str]:
+        yield f"  {observable.name} = {formula.text}"
+
 
 class _Markdown(_Page):
     def heading(self, text: str, level: int) -> Iterator[str]:
@@ -178,3 +194,5 @@ class _Markdown(_Page):
         sides = [sp.latex(side, symbol_names=names) for side in (left, right)]
         yield from ["", "$$", f"{sides[0]} = {sides[1]}" + (rf"\qquad\text{{({note})}}" if note else ""), "$$", ""]
 
+    def formula(self, observable: Any, formula: Any) -> Iterator[str]:
+        yield from ["", "$$", f"{observable.latex} = {formula.latex}", "$$", ""]

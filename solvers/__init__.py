@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .grid import Grid
-from .methods import Anderson, DampedIteration, Integrate, Method, MethodError, Newton, make_method
-from .problem import FixedPointProblem, ParameterError, TrajectoryProblem
+from .methods import Anderson, DampedIteration, Evaluate, Integrate, Method, MethodError, Newton, make_method
+from .problem import EvaluatedProblem, FixedPointProblem, ParameterError, TrajectoryProblem
 from .result import ConvergenceError, Result, Solution, Trajectory
 from .solve import solve, solve_points, solve_trajectory
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .store import StoreError
 
 __all__ = [
-    "Anderson", "ConvergenceError", "DampedIteration", "FixedPointProblem", "Grid", "Integrate", "Method", "MethodError",
-    "Newton", "ParameterError", "Result", "Scan", "ScanReport", "Solution", "StoreError", "Trajectory",
+    "Anderson", "ConvergenceError", "DampedIteration", "Evaluate", "EvaluatedProblem", "FixedPointProblem", "Grid", "Integrate",
+    "Method", "MethodError", "Newton", "ParameterError", "Result", "Scan", "ScanReport", "Solution", "StoreError", "Trajectory",
     "TrajectoryProblem", "make_method", "solve", "solve_points", "solve_trajectory",
 ]  # fmt: skip
 

@@ -109,7 +109,24 @@ class Integrate(Method):
     max_steps: int = 1_000_000
 
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton, Integrate)}
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Method):
+    """Closed integrals by quasi-Monte Carlo: `nodes` points per replicate (a power of two), doubled until the error estimate is
+    below `quadrature_rtol` (relative, absolute below 1); the other options play no part.
+    """
+
+    name: ClassVar[str] = "evaluate"
+    nodes: int = 1024
+    max_nodes: int = 4096
+    quadrature_rtol: float = 5e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nodes & (self.nodes - 1):
+            raise MethodError(f"method evaluate: nodes = {self.nodes} is not a power of two")
+
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton, Integrate, Evaluate)}
 
 
 def make_method(name: str = "newton", **options: object) -> Method:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ class Quantity:
         The one name it has everywhere, from the model's attribute to the HDF5 variable.
     long_name, latex, units : str
     lower, upper : float
-        Allowed range; `lower_open` excludes the lower end.  Parameters must be finite unless
+        Allowed range; `lower_open` and `upper_open` exclude an end.  Parameters must be finite unless
         ``upper`` is inf and `infinite` is true.
     whole : bool
         Only whole numbers (and inf, if allowed).
@@ -54,6 +54,7 @@ class Quantity:
     lower: float = -math.inf
     upper: float = math.inf
     lower_open: bool = False
+    upper_open: bool = False
     infinite: bool = False
     whole: bool = False
     dims: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class Quantity:
     def range_text(self) -> str:
         """The allowed range as a person writes it, for instance ``(0, inf)``."""
         left = "(" if self.lower_open or self.lower == -math.inf else "["
-        right = "]" if self.infinite or self.upper < math.inf else ")"
+        right = "]" if self.infinite or (self.upper < math.inf and not self.upper_open) else ")"
         return f"{left}{self.lower:g}, {self.upper:g}{right}"
 
     def check(self, value: object, model: str) -> float:
@@ -83,7 +84,8 @@ class Quantity:
         except (TypeError, ValueError):
             raise ParameterError(f"{model}: parameter {self.name} = {value!r} is not a number") from None
         inside = self.lower < number if self.lower_open else self.lower <= number
-        inside = inside and number <= self.upper and (self.infinite or math.isfinite(number))
+        inside = inside and (number < self.upper if self.upper_open else number <= self.upper)
+        inside = inside and (self.infinite or math.isfinite(number))
         if not inside:
             raise ParameterError(
                 f"{model}: parameter {self.name} = {number:g} is outside its range {self.range_text} ({self.long_name})"
@@ -310,6 +312,55 @@ class TrajectoryProblem(Problem):
     @property
     def table_parameters(self) -> tuple[str, ...]:
         return tuple(q.name for q in self.parameters if q.name != TIME)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an `EvaluatedProblem` finds at one point: every output by name, and the error of its quadrature.
+
+    `error` is the largest absolute error over the outputs by the problem's own estimate, `relative` the same relative to
+    values above 1; `rounding` what is left of a closed formula.
+    """
+
+    values: Mapping[str, Any]
+    error: float
+    relative: float
+    rounding: float = 1e-15
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedProblem(Problem):
+    """Numbers that are closed integrals: nothing is iterated, each point is evaluated by a function that says its error.
+
+    Attributes
+    ----------
+    evaluate : callable
+        ``evaluate(parameters, nodes) -> Evaluated``, deterministic; `nodes` is doubled until the error is small enough.
+    check : callable
+        ``check(parameters)`` raises ParameterError if parameters, each in its range, do not go together.
+    digest : str
+        Of the text that `evaluate` depends on.
+    slowest : tuple of str
+        Parameters whose change costs most.
+    """
+
+    evaluate: Callable[[Mapping[str, float], int], Evaluated]
+    check: Callable[[Mapping[str, float]], None]
+    digest: str
+    slowest: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        return {"evaluator_digest": self.digest}
+
+    def point(self, parameters: Mapping[str, object]) -> np.ndarray:
+        out = super().point(parameters)
+        self.check(dict(zip([q.name for q in self.parameters], out.tolist(), strict=True)))
+        return out
+
+    @property
+    def table_parameters(self) -> tuple[str, ...]:
+        return self.slowest
 
 
 def as_problem(model: object) -> Problem:

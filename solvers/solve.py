@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from . import batch as driver
+from .evaluate import evaluate_points
 from .kernels import entry_points
-from .methods import Integrate, Method, MethodError, Newton
-from .problem import TIME, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
+from .methods import Evaluate, Integrate, Method, MethodError, Newton
+from .problem import TIME, EvaluatedProblem, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
 from .quadrature import rule, table_size
 from .result import ConvergenceError, Result, Solution, Trajectory
 
@@ -35,16 +36,21 @@ class Batch:
     values: np.ndarray
 
 
+#: Methods by the kind of problem they apply to, the default first; saddle points take all others.
+SPECIAL: dict[type[Problem], type[Method]] = {TrajectoryProblem: Integrate, EvaluatedProblem: Evaluate}
+
+
 def default_method(problem: Problem) -> Method:
     """What is used if no method is asked for."""
-    return Integrate() if isinstance(problem, TrajectoryProblem) else Newton()
+    return SPECIAL.get(type(problem), Newton)()
 
 
 def check_method(problem: Problem, method: Method) -> None:
     """Raise MethodError unless the method solves this kind of problem."""
-    if isinstance(problem, TrajectoryProblem) != isinstance(method, Integrate):
-        wanted = "integrate" if isinstance(problem, TrajectoryProblem) else "newton, anderson or damped"
-        raise MethodError(f"{problem.name}: method {method.name} does not apply to this model; use {wanted}")
+    wanted = SPECIAL.get(type(problem))
+    if not isinstance(method, wanted) if wanted else isinstance(method, tuple(SPECIAL.values())):
+        names = wanted.name if wanted else "newton, anderson or damped"
+        raise MethodError(f"{problem.name}: method {method.name} does not apply to this model; use {names}")
 
 
 def solve_points(
@@ -74,6 +80,8 @@ def solve_points(
     check_method(problem, method)
     if isinstance(problem, TrajectoryProblem):
         return _trajectories(problem, points, method)
+    if isinstance(problem, EvaluatedProblem):
+        return _evaluated(problem, points, method)
     assert isinstance(problem, FixedPointProblem)
     entries = entry_points(problem)
     n_points, levels = len(points), method.levels + 1
@@ -138,6 +146,21 @@ def _trajectories(problem: TrajectoryProblem, points: np.ndarray, method: Method
         error=measures[:, 1].copy(),
         quadrature_error=measures[:, 2].copy(),
         nodes=nodes[codes[:, 2]].astype(np.int32) * problem.spectrum,
+        violated=np.full(len(points), -1, dtype=np.int32),
+        values=values,
+    )
+
+
+def _evaluated(problem: EvaluatedProblem, points: np.ndarray, method: Method) -> Batch:
+    codes, measures, values = evaluate_points(problem, points, method)
+    return Batch(
+        result=codes[:, 0].astype(np.int8),
+        steps=np.zeros(len(points), dtype=np.int32),
+        residual=np.where(codes[:, 0] == Result.NONFINITE, np.nan, 0.0),
+        contraction=np.zeros(len(points)),
+        error=measures[:, 0].copy(),
+        quadrature_error=measures[:, 1].copy(),
+        nodes=codes[:, 1].astype(np.int32),
         violated=np.full(len(points), -1, dtype=np.int32),
         values=values,
     )

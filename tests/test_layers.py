@@ -17,12 +17,15 @@ OWNERS = {
         f"solvers/{name}.py"
         for name in (
             "batch", "iteration", "newton", "kernels", "special", "spectra", "linear", "quadrature", "relaxation", "ode",
-            "trajectory", "channels", "label_slopes",
+            "trajectory", "channels", "half_spaces", "label_slopes",
         )
     },
     "xarray": {"replica/results.py"},
     "matplotlib": {"replica/plotting.py"},
-    "click": {f"replica/{name}.py" for name in ("cli", "cli_giant_steps", "cli_optimise", "cli_spectrum", "cli_staircase")},
+    "click": {
+        f"replica/{name}.py"
+        for name in ("cli", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_spectrum", "cli_staircase")
+    },
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
@@ -30,7 +33,8 @@ OWNERS = {
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
             "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
-            "cli_giant_steps",
+            "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
+            "gradient_features/dictionary",
         )),
     },
 }
@@ -40,13 +44,13 @@ FORBIDDEN = [
     ("solvers/", {"sympy", "replica"}),
     ("replica/models/", {
         "replica.compile", "replica.trajectories", "replica.lowering", "replica.printing", "replica.loss_kernel",
-        "replica.channel_kernel", "numba", "solvers",
+        "replica.channel_kernel", "replica.evaluations", "numba", "solvers",
     }),
     ("solvers/solve.py", {"solvers.scan", "solvers.store"}),
     ("solvers/store.py", {"solvers.solve", "solvers.scan"}),
     *(
         (f"solvers/{leaf}.py", {"solvers"})
-        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods", "relaxation", "riccati")
+        for leaf in ("special", "spectra", "linear", "quadrature", "result", "methods", "relaxation", "riccati", "half_spaces")
     ),
     ("solvers/problem.py", {"solvers"}),
 ]

@@ -4,6 +4,7 @@ from ..model import Model
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
 from .giant_step import GiantStep
+from .gradient_features import Mixture, Parity, StructuredDictionary
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
 from .line_variants import AnyLossLineNetwork, DecayingLineNetwork, LineDescent
 from .linear_students import LinearStudent, OnlineStudent, TwoLayerStudent
@@ -25,11 +26,14 @@ MODELS: dict[str, type[Model]] = {
         TwoLayerStudent,
         OnlineStudent,
         GiantStep,
+        Mixture,
+        Parity,
+        StructuredDictionary,
     )
 }
 
 __all__ = [
     "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent",
-    "LineNetwork", "LinearStudent", "OnlineStudent", "RidgeRegression", "SpikedRandomFeatures", "TwoLayerStudent",
-    "WeightedLineNetwork", "WideLineNetwork",
+    "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression", "SpikedRandomFeatures",
+    "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip

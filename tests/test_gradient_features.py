@@ -1,0 +1,508 @@
+"""Gradient features: closed cases, independent routes, and predictions against real networks."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from replica.gradient_features import (
+    Dictionary,
+    GaussianMixture,
+    Initialisation,
+    ProblemError,
+    Setting,
+    SparseParity,
+    batch_gradients,
+    cosines,
+    coverage,
+    dictionary_network,
+    dictionary_step,
+    dominant_directions,
+    feature_set,
+    fixed_feature_error,
+    hinge_bound,
+    induced_accuracy,
+    induced_loss,
+    limiting_accuracy,
+    mixture_hits,
+    network_accuracy,
+    neurons_to_cover,
+    parity_hits,
+    predicted_accuracy,
+    random_relu,
+    sampled_coverage,
+    sampled_gradients,
+    sampled_hits,
+    square_bound,
+    two_step_accuracy,
+    winners,
+    xor_bayes_error,
+    xor_limit,
+)
+from replica.gradient_features.experiments import batch_gradient
+from replica.gradient_features.separation import cube, walsh
+
+
+def crooked(seed=0, clusters=3, d=4):
+    """Clusters with full covariances."""
+    rng = np.random.default_rng(seed)
+    roots = rng.normal(size=(clusters, d, d))
+    weights = rng.uniform(0.5, 1, clusters)
+    labels = np.where(np.arange(clusters) % 2, -1, 1)
+    covariances = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d)
+    return GaussianMixture(rng.normal(size=(clusters, d)), labels, weights / weights.sum(), covariances)
+
+
+def bundled(d=30):
+    """Isotropic clusters, one of them stretched along one direction: five coordinates matter."""
+    rng = np.random.default_rng(1)
+    covariances = np.array([np.eye(d), 2 * np.eye(d), np.eye(d)])
+    v = rng.normal(size=d)
+    covariances[2] += 3 * np.outer(v, v) / (v @ v)
+    return GaussianMixture(3 * rng.normal(size=(3, d)) / math.sqrt(d), [1, -1, 1], [0.3, 0.5, 0.2], covariances)
+
+
+# ---------------------------------------------------------------- mixtures
+
+
+def test_mixture_gradient_and_second_moment_are_those_of_samples():
+    """4 sigma of 400 000 samples, 28 components."""
+    problem, w, b = crooked(), np.random.default_rng(2).normal(size=(2, 4)), np.array([0.3, -0.2])
+    x, y = problem.sample(400_000, np.random.default_rng(3))
+    g, second = problem.gradient(w, b).value, problem.second_moment(w, b).value
+    for i in range(2):
+        active = (x @ w[i] > b[i]).astype(float)
+        for terms, exact in (((y * active)[:, None] * x, g[i]), (np.einsum("n,ni,nj->nij", active, x, x), second[i])):
+            z = (terms.mean(axis=0) - exact) / (terms.std(axis=0) / math.sqrt(len(x)))
+            assert np.abs(z).max() < 4
+
+
+def test_xor_gradient_has_its_closed_form():
+    """1/4 [mu_a erf(t_a/sqrt 2) - mu_b erf(t_b/sqrt 2) + 2 sigma what (phi(t_a) - phi(t_b))] at b = 0."""
+    d, mean, sigma = 7, 2.3, 0.8
+    w = np.random.default_rng(4).normal(size=d)
+    unit, axes = w / np.linalg.norm(w), np.eye(d)
+    t = [mean * unit[i] / sigma for i in range(2)]
+    density = [math.exp(-(s**2) / 2) / math.sqrt(2 * math.pi) for s in t]
+    expected = (mean * (axes[0] * math.erf(t[0] / math.sqrt(2)) - axes[1] * math.erf(t[1] / math.sqrt(2)))
+                + 2 * sigma * unit * (density[0] - density[1])) / 4  # fmt: skip
+    assert np.abs(GaussianMixture.xor(d, mean, sigma).gradient(w).value[0] - expected).max() < 1e-15
+
+
+def test_small_means_see_first_and_second_moment():
+    """G ~ 1/2 sum p y mu + phi(0)/sigma sum p y mu (mu.what), to third order in the means."""
+    problem = GaussianMixture(1e-3 * np.random.default_rng(5).normal(size=(3, 5)), [1, -1, -1], [0.5, 0.2, 0.3])
+    w = np.random.default_rng(6).normal(size=5)
+    unit, p = w / np.linalg.norm(w), problem.charges
+    expected = p @ problem.means / 2 + (p * (problem.means @ unit)) @ problem.means / math.sqrt(2 * math.pi)
+    along = p.sum() * unit / math.sqrt(2 * math.pi) * (1 - 0)
+    second = (p * (problem.means @ unit) ** 2).sum() / 2 * unit / math.sqrt(2 * math.pi)
+    assert np.abs(problem.gradient(w).value[0] - expected - along + second).max() < 1e-9
+
+
+def test_reduced_coordinates_lose_nothing():
+    """cos(G, D) from a handful of coordinates is that of the gradient in all d dimensions."""
+    for problem in (bundled(), crooked(), GaussianMixture.xor(9, 2.0), GaussianMixture.pair(5, 1.0)):
+        core, d = problem.reduced, problem.dimension
+        w = np.random.default_rng(7).normal(size=(20, d))
+        inside = w @ core.basis
+        rest = np.linalg.norm(w - inside @ core.basis.T, axis=1)
+        small = np.hstack([inside, rest[:, None]]) if core.rest else inside
+        g, reduced = problem.gradient(w, 0.3).value, core.mixture.gradient(small, 0.3).value
+        assert np.abs(g @ core.basis - reduced[:, : core.rank]).max() < 1e-12
+        assert np.abs(np.linalg.norm(g, axis=1) - np.linalg.norm(reduced, axis=1)).max() < 1e-12
+    assert bundled().reduced.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("problem", "init"),
+    [
+        (GaussianMixture.xor(20, 3.0), Initialisation()),
+        (GaussianMixture.xor(20, 3.0), Initialisation(bias="sign", scale=1.0)),
+        (GaussianMixture.xor(20, 3.0), Initialisation("gaussian", "normal", 0.5)),
+        (GaussianMixture.pair(10, 1.0), Initialisation(bias="uniform", scale=2.0)),
+        (bundled(), Initialisation(scale=0.5)),
+        (crooked(d=3), Initialisation()),
+    ],
+    ids=["xor", "sign", "gaussian", "pair", "bundled", "crooked"],
+)
+def test_hit_probability_is_that_of_sampled_neurons(problem, init):
+    """Few coordinates against direct sampling in all d, to 0.003 plus three standard errors of 40 000 neurons."""
+    D = np.eye(problem.dimension)[0] if problem.dimension != 30 else problem.means[0]
+    for gamma in (0.1, 0.4):
+        found = mixture_hits(problem, [D], gamma, init)
+        g, b = sampled_gradients(problem, 40_000, 8, init)
+        direct = sampled_hits(g, b, D, gamma)
+        assert abs(found.value[0] - direct.value) < 0.003 + direct.error
+        assert found.error[0] < 0.005
+
+
+def test_bias_sign_and_norm_split_the_probability():
+    problem, D = GaussianMixture.xor(20, 3.0), np.eye(20)[:1]
+    init = Initialisation(bias="sign", scale=1.0)
+    both, plus, minus = (mixture_hits(problem, D, 0.2, init, sign=s).value[0] for s in (0, 1, -1))
+    assert both == pytest.approx(plus + minus, abs=1e-12)
+    lengths = np.linalg.norm(sampled_gradients(problem, 20_000, 1, init)[0], axis=1)
+    short = mixture_hits(problem, D, 0.2, init, least=float(np.median(lengths))).value[0]
+    assert 0 < short < both
+
+
+def test_wide_limit_of_xor_and_its_small_mean_limit():
+    """d = 4000 against d = inf to 0.004 (quasi-Monte Carlo error); m -> 0 is (2/pi) arctan tan(arccos(1 - gamma))."""
+    for m in (0.3, 1.0, 2.0):
+        found = mixture_hits(GaussianMixture.xor(4000, m * math.sqrt(4000)), np.eye(2, 4000), 0.1)
+        assert np.abs(found.value - xor_limit(m, 0.1).value).max() < 0.004
+    for gamma in (0.1, 0.5):
+        closed = 2 / math.pi * math.acos(1 - gamma)
+        assert xor_limit(0.0, gamma).value == pytest.approx(closed, abs=1e-14)
+        assert xor_limit(1e-3, gamma).value == pytest.approx(closed, abs=1e-6)
+
+
+def test_finite_batches_blur_the_cone():
+    """The law in few coordinates against gradients on real batches: 0.005 plus 3.5 standard errors of 1500 batches."""
+    problem, n, rng = GaussianMixture.xor(20, 3.0), 300, np.random.default_rng(9)
+    w, _ = Initialisation().sample(1500, 20, rng)
+    g = np.vstack([batch_gradient(row[None], np.zeros(1), *problem.sample(n, rng)) for row in w])
+    found = mixture_hits(problem, np.eye(2, 20), 0.2, batch=n)
+    for i in range(2):
+        direct = (np.abs(cosines(g, np.eye(20)[i])) > 0.8).mean()
+        assert abs(found.value[i] - direct) < 0.005 + 3.5 * math.sqrt(direct * (1 - direct) / 1500)
+    assert mixture_hits(problem, np.eye(2, 20), 0.2, batch=10**9).value == pytest.approx(
+        mixture_hits(problem, np.eye(2, 20), 0.2).value, abs=0.006
+    )
+
+
+def test_a_direction_off_the_means_is_never_hit_in_high_dimension():
+    D = np.zeros((1, 60))
+    D[0, 5] = 1
+    assert mixture_hits(GaussianMixture.xor(60, 4.0), D, 0.3).value[0] < 1e-3
+
+
+def test_bayes_error_of_xor_and_of_unequal_clusters():
+    for mean, sigma in ((1.0, 1.0), (2.0, 0.7)):
+        found = GaussianMixture.xor(50, mean, sigma).bayes_error()
+        assert abs(found.value - xor_bayes_error(mean, sigma)) < found.error + 1e-4
+    found = GaussianMixture.pair(12, 1.3, 0.9).bayes_error()
+    assert abs(found.value - ndtr(-1.3 / 0.9)) < found.error + 1e-4
+    same = GaussianMixture(np.zeros((2, 6)), [1, -1], [0.3, 0.7])
+    assert same.bayes_error().value == pytest.approx(0.3)
+    # two variances, equal means: |x|^2 decides, a chi-square threshold
+    spread = GaussianMixture(np.zeros((2, 2)), [1, -1], None, [1.0, 4.0])
+    r2 = 2 * math.log(4.0) * 4 / 3
+    exact = (math.exp(-r2 / 2) + 1 - math.exp(-r2 / 8)) / 2
+    found = spread.bayes_error()
+    assert abs(found.value - exact) < found.error + 1e-4
+
+
+# ---------------------------------------------------------------- cones
+
+
+def test_cosine_of_a_batch_is_that_of_real_batches():
+    """Central limit law of one neuron against 600 real batches, 4 sigma."""
+    problem, rng = crooked(d=6), np.random.default_rng(10)
+    w, n = rng.normal(size=6), 200
+    law = cosines(batch_gradients(problem, w, 0.1, n, 20_000, rng), np.eye(6)[0])
+    real = np.vstack([batch_gradient(w[None], np.array([0.1]), *problem.sample(n, rng)) for _ in range(600)])
+    real = cosines(real, np.eye(6)[0])
+    assert abs(real.mean() - law.mean()) < 4 * real.std() / math.sqrt(600) + 0.01  # 1/n corrections
+    g = problem.gradient(w, 0.1).value[0]
+    trace = np.trace(problem.second_moment(w, 0.1).value[0]) - g @ g
+    draws = batch_gradients(problem, w, 0.1, n, 20_000, rng)
+    assert (draws**2).sum(axis=1).mean() == pytest.approx(g @ g + trace / n, rel=0.03)  # E|G_n|^2, exactly
+
+
+def test_dominant_directions_are_found():
+    """Saturated XOR prefers the diagonals, a large bias single clusters, a dictionary its one direction."""
+    diagonal = feature_set(GaussianMixture.xor(20, 20.0), 0.1, 0.1)
+    assert len(diagonal) == 2
+    for f in diagonal:
+        assert np.abs(f.direction[:2]) == pytest.approx([math.sqrt(0.5)] * 2, abs=0.1)
+        assert 0.3 < f.probability.value < 0.5
+    biased = feature_set(GaussianMixture.xor(60, 8.0), 0.25, 0.1, Initialisation(scale=2.5))
+    assert len(biased) == 2
+    assert np.abs([f.direction[:2] for f in biased]).max(axis=1) == pytest.approx([1, 1], abs=0.05)
+    (only,) = feature_set(Dictionary.parity(60, 5, 0.4), 0.2, 0.05)
+    assert abs(only.direction @ Dictionary.parity(60, 5, 0.4).direction) > 0.99
+    assert only.probability.value > 0.95
+    assert feature_set(GaussianMixture.xor(60, 4.0), 0.9, 0.1) == []
+
+
+def test_dominant_directions_of_made_up_gradients():
+    rng = np.random.default_rng(11)
+    axes = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    parts = [np.outer(rng.choice([-1, 1], n) * rng.uniform(1, 9, n), axes[i]) for i, n in enumerate((300, 200, 100))]
+    gradients = np.vstack([*parts, rng.normal(size=(50, 8))]) + 1e-2 * rng.normal(size=(650, 8))
+    found = dominant_directions(gradients, 0.05, 0.1)
+    assert len(found) == 3
+    assert [abs(D @ axes[i]) for i, D in enumerate(found)] == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+def test_parity_hits_have_their_closed_case():
+    """k = 2: (2/pi) arccos(1 - gamma); k = 1: always."""
+    for gamma in (0.05, 0.1, 0.3):
+        found = parity_hits(math.inf, 2, gamma)
+        assert abs(found.value - 2 / math.pi * math.acos(1 - gamma)) < found.error
+    assert parity_hits(math.inf, 1, 0.1).value == 1.0
+    assert parity_hits(10**6, 2, 0.1, 0.5).value == pytest.approx(parity_hits(math.inf, 2, 0.1).value, abs=0.004)
+    assert parity_hits(math.inf, 3, 0.1).value == pytest.approx(0.095, abs=0.004)
+
+
+def test_parity_hits_at_finite_size_are_those_of_exact_gradients():
+    """D = 100: relative corrections k^2/D; three standard errors of 3000 neurons."""
+    for k, gamma in ((2, 0.1), (3, 0.3)):
+        problem = SparseParity(100, k)
+        g, b = sampled_gradients(problem, 3000, 1, Initialisation(scale=0.5))
+        direct, found = sampled_hits(g, b, problem.direction, gamma), parity_hits(100, k, gamma, 0.5)
+        assert abs(found.value - direct.value) < direct.error + found.error + k**2 / 100 * found.value
+
+
+def test_gradients_of_parities_lie_in_the_relevant_span_but_along_inverse_weights():
+    """cos(G, span) = 0.9988 on average at D = 100 (k = 3, b = 1/2), and G is along 1/q_j within it."""
+    problem = SparseParity(100, 3)
+    rng = np.random.default_rng(12)
+    w, b = Initialisation(scale=0.5).sample(400, 100, rng)
+    g = problem.gradient(w, b).value
+    inside = np.linalg.norm(g[:, :3], axis=1) / np.linalg.norm(g, axis=1)
+    assert inside.mean() > 0.995
+    inverse = 1 / w[:, :3]
+    along = np.abs((g[:, :3] * inverse).sum(axis=1)) / np.linalg.norm(g[:, :3], axis=1) / np.linalg.norm(inverse, axis=1)
+    assert np.median(along) > 0.999
+
+
+def test_uniform_parities_need_many_samples():
+    """At n = D a batch hides the direction that the population gradient shows."""
+    assert parity_hits(100, 2, 0.1, 0.5).value > 0.25
+    assert parity_hits(100, 2, 0.1, 0.5, batch=100).value < 1e-3
+    assert parity_hits(100, 2, 0.1, 0.5, batch=1e7).value > 0.25
+
+
+def test_dictionary_steps_have_the_stated_cosines():
+    """cos^2 = nS/(nS + 2) and nS/(nS + 1), D = 100, against 20 real batches of 10 neurons: 4 sigma + 0.01."""
+    problem, n = Dictionary.parity(100, 5, 0.5), 1000
+    S = problem.signal
+    for step, scale in ((1, 2), (2, 1)):
+        law = dictionary_step(problem, n, step)
+        assert law.mean_cosine().value**2 == pytest.approx(n * S / (n * S + scale), abs=0.01)  # signal fluctuates too
+        runs = [dictionary_network(problem, 10, n, step, np.random.default_rng([13, r]), fit=50, test=2) for r in range(20)]
+        cosine = np.array([run["cosine"] for run in runs])
+        assert abs(cosine.mean() - law.mean_cosine().value) < 4 * cosine.std(ddof=1) / math.sqrt(20) + 0.002
+    assert dictionary_step(problem, n, 0).mean_cosine().value == pytest.approx(math.sqrt(2 / (math.pi * 100)), abs=1e-3)
+    control = Dictionary.parity(100, 5, 1.0)
+    assert dictionary_step(control, n, 2).mean_cosine().value < 0.09
+    assert limiting_accuracy(control, dictionary_step(control, n, 2)) < 0.52
+
+
+def test_population_gradient_of_a_dictionary_is_one_direction():
+    """Already after one step, cos > 0.999 at D = 100 and small bias, and the finite-batch law agrees with its CLT form."""
+    problem = Dictionary.parity(100, 5, 0.5)
+    g, _ = sampled_gradients(problem, 30, 1)
+    assert np.abs(cosines(g, problem.direction)).min() > 0.999
+    assert np.linalg.norm(g, axis=1).mean() == pytest.approx(math.sqrt(problem.signal) / 2, rel=0.02)
+
+
+# ---------------------------------------------------------------- networks
+
+
+def test_prediction_meets_one_step_networks():
+    """XOR, d = 60: 8 real networks per width against the reduced model, 4 standard errors of both."""
+    problem, rng = GaussianMixture.xor(60, 4.0), np.random.default_rng(14)
+    for pairs, features in ((8, "gradient"), (8, "random")):
+        setting = Setting(pairs, batch=2000, fit=2000, test=2000, features=features)
+        theory = predicted_accuracy(problem, setting, draws=24)
+        runs = np.array([network_accuracy(problem, setting, rng) for _ in range(8)])
+        assert abs(runs.mean() - theory.value) < 4 * math.hypot(runs.std(ddof=1) / math.sqrt(8), theory.error / 3)
+
+
+def test_gradient_features_reach_the_bayes_error_and_random_ones_do_not():
+    problem = GaussianMixture.xor(60, 4.0)
+    wide = predicted_accuracy(problem, Setting(32), draws=4)
+    assert wide.value == pytest.approx(1 - xor_bayes_error(4.0), abs=0.002)
+    assert predicted_accuracy(problem, Setting(32, features="random"), draws=4).value < 0.85
+    best = induced_accuracy(problem, np.eye(2, 60), draws=4)
+    assert abs(best.value - (1 - xor_bayes_error(4.0))) < best.error + 2e-4
+
+
+def test_the_induced_class_fits_a_parity_and_a_fixed_one_does_not():
+    """OPT = 0 for enough readout on the gradient feature of a dictionary, by linear programming; 1 without any readout."""
+    problem = Dictionary.parity(8, 3, 0.5)
+    x, y = problem.sample(200, np.random.default_rng(15))
+    a, b = problem.exact_network()
+    u = math.sqrt(problem.variance * problem.k) * (x @ problem.direction) + problem.k * problem.rate
+    features = np.maximum(u[:, None] - b, 0.0)
+    assert induced_loss(features, y, float(np.abs(a).sum())) < 1e-9
+    assert induced_loss(features, y, 1e-9) == pytest.approx(1.0, abs=1e-6)
+    bounded = induced_loss(features, y, 1.0)
+    assert 0 < bounded < 1
+
+
+def test_winning_ticket_beats_a_random_pair():
+    problem, axes = GaussianMixture.xor(60, 4.0), np.eye(2, 60)
+    ticket = predicted_accuracy(problem, Setting(2, batch=4000, features="ticket", pool=50), axes, draws=24)
+    pair = predicted_accuracy(problem, Setting(2, batch=4000), draws=48)
+    assert ticket.value - pair.value > ticket.error + pair.error
+    assert ticket.value == pytest.approx(0.99, abs=0.01)
+
+
+# ---------------------------------------------------------------- tickets and separation
+
+
+def test_coverage_is_inclusion_and_exclusion():
+    assert coverage([0.3], 4) == pytest.approx(1 - 0.7**4)
+    assert coverage([0.2, 0.3], 5) == pytest.approx(1 - 0.8**5 - 0.7**5 + 0.5**5)
+    assert coverage([0.25] * 4, 3) == pytest.approx(0, abs=1e-12)  # three neurons cannot cover four directions
+    rng = np.random.default_rng(16)
+    which = rng.choice(4, size=(20_000, 10), p=[0.1, 0.2, 0.3, 0.4])
+    direct = np.mean([[(row == k).any() for k in range(3)] for row in which], axis=0)
+    joint = np.mean([all((row == k).any() for k in range(3)) for row in which])
+    assert abs(coverage([0.1, 0.2, 0.3], 10) - joint) < 4 * math.sqrt(0.25 / 20_000)
+    assert direct.min() >= joint
+
+
+def test_coverage_from_samples_handles_overlapping_cones():
+    hits = np.array([[True, False], [True, True], [False, True], [False, False]])
+    assert sampled_coverage(hits, 1) == pytest.approx(0.25)  # only the second hits both
+    assert sampled_coverage(hits, 2) == pytest.approx(1 - 2 * 0.25 + 1 / 16)
+    disjoint = np.array([[True, False]] * 2 + [[False, True]] * 3 + [[False, False]] * 5)
+    assert sampled_coverage(disjoint, 5) == pytest.approx(coverage([0.2, 0.3], 5))
+
+
+def test_winners_are_binomial():
+    found = winners(0.2, 50)
+    assert found.mean == pytest.approx(10)
+    assert found.sd == pytest.approx(math.sqrt(8))
+    assert found.none == pytest.approx(0.8**50)
+    n = neurons_to_cover([0.2, 0.3], 0.9)
+    assert coverage([0.2, 0.3], n) >= 0.9 > coverage([0.2, 0.3], n - 1)
+
+
+def test_walsh_transform_and_fixed_feature_error_against_least_squares():
+    x = cube(6)
+    values = np.random.default_rng(17).normal(size=(64, 3))
+    parities = [np.prod(x[:, [j for j in range(6) if s >> j & 1]], axis=1) for s in range(64)]
+    direct = np.array([[(chi * v).mean() for v in values.T] for chi in parities])
+    assert np.abs(walsh(values) - direct).max() < 1e-14
+    features = random_relu(6, 10, np.random.default_rng(18))
+    errors = []
+    for s in (s for s in range(64) if s.bit_count() == 2):
+        fit = features @ np.linalg.lstsq(features, parities[s], rcond=None)[0]
+        errors.append(((fit - parities[s]) ** 2).mean())
+    assert fixed_feature_error(features, 2).value == pytest.approx(np.mean(errors), abs=1e-10)
+
+
+def test_no_fixed_features_beat_the_bound():
+    """Random ReLUs stay above; the parities themselves attain it."""
+    rng = np.random.default_rng(19)
+    for N in (10, 40, 100):
+        assert fixed_feature_error(random_relu(10, N, rng), 3).value >= square_bound(N, 10, 3) - 1e-12
+    x = cube(8)
+    own = np.stack([x[:, i] * x[:, i + 1] for i in range(7)], axis=1)
+    assert fixed_feature_error(own, 2).value == pytest.approx(square_bound(7, 8, 2), abs=1e-12)
+    assert hinge_bound(20, 30, 3, 1.0) == pytest.approx(1 - math.sqrt(20 / math.comb(30, 3)))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1, 2]), ["labels has 2", "1 or -1"]),
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1]), ["labels", "2 clusters"]),
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1, -1], [0.5, 0.6]), ["weights", "sum to 1"]),
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1, -1], None, [[1, 2], [2, 1]]), ["cluster 0", "positive definite", "-1"]),
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1, -1], None, [[1, 0.5], [0, 1]]), ["symmetric"]),
+        (lambda: GaussianMixture([[1, 0], [0, 1]], [1, -1], None, [1.0, 0.0]), ["cluster 1", "variance 0"]),
+        (lambda: mixture_hits(GaussianMixture.xor(5, 1.0), np.eye(1, 5), 1.0), ["gamma = 1", "(0, 1)"]),
+        (lambda: mixture_hits(GaussianMixture.xor(5, 1.0), np.eye(1, 5), 0.0), ["gamma = 0", "(0, 1)"]),
+        (lambda: mixture_hits(GaussianMixture.xor(5, 1.0), np.zeros((1, 5)), 0.1), ["direction"]),
+        (lambda: mixture_hits(GaussianMixture.xor(5, 1.0), np.eye(1, 4), 0.1), ["direction", "5"]),
+        (lambda: parity_hits(3, 4, 0.1), ["D = 3", "[4, inf)"]),
+        (lambda: parity_hits(math.inf, 2, 0.1, batch=100), ["D = inf"]),
+        (lambda: Initialisation(bias="cauchy"), ["'cauchy'", "uniform"]),
+        (lambda: Setting(4, features="learned"), ["'learned'", "ticket"]),
+        (lambda: coverage([0.6, 0.6], 3), ["1.2", "overlap"]),
+        (lambda: feature_set(GaussianMixture.xor(5, 1.0), 0.0, 0.1), ["p = 0", "(0, 1]"]),
+    ],
+)
+def test_bad_input_gets_one_line(make, words):
+    with pytest.raises(ProblemError) as error:
+        make()
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+# ---------------------------------------------------------------- minutes of simulation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["gradient", "random"])
+@pytest.mark.parametrize("pairs", [1, 2, 4, 8, 16, 32, 64])
+def test_prediction_meets_networks_at_every_width(pairs, features):
+    """XOR, d = 60, |mean| = 4, n = 4000: 40 real networks each, 4 standard errors of both."""
+    problem, rng = GaussianMixture.xor(60, 4.0), np.random.default_rng([20, pairs])
+    setting = Setting(pairs, batch=4000, features=features)
+    theory = predicted_accuracy(problem, setting, draws=200 if pairs < 16 else 40)
+    runs = np.array([network_accuracy(problem, setting, rng) for _ in range(40)])
+    sem = math.hypot(runs.std(ddof=1) / math.sqrt(40), theory.error / 3)
+    print(f"{features} s = {pairs}: {theory.value:.4f} / {runs.mean():.4f}, z = {(runs.mean() - theory.value) / sem:.2f}")
+    assert abs(runs.mean() - theory.value) < 4 * sem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [200, 500, 1000])
+def test_prediction_meets_networks_on_small_batches(batch):
+    """Here the noise of the step matters; the reduced model is right up to 1/sqrt d, allowed as 0.003."""
+    problem, rng = GaussianMixture.xor(60, 4.0), np.random.default_rng([21, batch])
+    setting = Setting(8, batch=batch)
+    theory = predicted_accuracy(problem, setting, draws=100)
+    runs = np.array([network_accuracy(problem, setting, rng) for _ in range(60)])
+    sem = math.hypot(runs.std(ddof=1) / math.sqrt(60), theory.error / 3)
+    print(f"n = {batch}: {theory.value:.4f} / {runs.mean():.4f}, z = {(runs.mean() - theory.value) / sem:.2f}")
+    assert abs(runs.mean() - theory.value) < 4 * math.hypot(sem, 0.003)
+
+
+@pytest.mark.slow
+def test_winning_tickets_meet_their_prediction():
+    problem, axes, rng = GaussianMixture.xor(60, 4.0), np.eye(2, 60), np.random.default_rng(22)
+    for pool in (4, 16, 64):
+        setting = Setting(2, batch=4000, features="ticket", pool=pool)
+        theory = predicted_accuracy(problem, setting, axes, draws=200)
+        runs = np.array([network_accuracy(problem, setting, rng, axes) for _ in range(60)])
+        sem = math.hypot(runs.std(ddof=1) / math.sqrt(60), theory.error / 3)
+        print(f"pool {pool}: {theory.value:.4f} / {runs.mean():.4f}, z = {(runs.mean() - theory.value) / sem:.2f}")
+        assert abs(runs.mean() - theory.value) < 4 * sem
+
+
+@pytest.mark.slow
+def test_coverage_meets_real_batches():
+    """Networks of s neurons on a common batch: neurons share it, so coverage is correlated; 4 sigma + 0.02."""
+    problem, rng, n = GaussianMixture.xor(60, 4.0), np.random.default_rng(23), 1000
+    hits = mixture_hits(problem, np.eye(2, 60), 0.1, batch=n).value
+    for s in (4, 16, 32):
+        covered = []
+        for _ in range(400):
+            w, b = Initialisation().sample(s, 60, rng)
+            g = batch_gradient(w, b, *problem.sample(n, rng))
+            covered.append(all((np.abs(cosines(g, D)) > 0.9).any() for D in np.eye(2, 60)))
+        p = float(np.mean(covered))
+        sem = math.sqrt(max(p * (1 - p), 1e-3) / 400)
+        print(f"s = {s}: {coverage(hits, s):.3f} / {p:.3f} ({sem:.3f})")
+        assert abs(p - coverage(hits, s)) < 4 * sem + 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [300, 1000, 3000])
+def test_two_step_law_meets_networks(n):
+    """300 neurons, D = 100, k = 5: cosine 4 sigma + 0.002; accuracy of step 2 within 0.01 (fit on 4000 samples)."""
+    problem = Dictionary.parity(100, 5, 0.5)
+    for step in (0, 1, 2):
+        runs = [dictionary_network(problem, 300, n, step, np.random.default_rng([24, n, step, r])) for r in range(24)]
+        cosine, accuracy = (np.array([run[name] for run in runs]) for name in ("cosine", "accuracy"))
+        law = dictionary_step(problem, n, step).mean_cosine().value
+        print(f"n = {n}, step {step}: cosine {law:.4f} / {cosine.mean():.4f}, accuracy {two_step_accuracy(problem, n):.4f} / "
+              f"{accuracy.mean():.4f} ({accuracy.std(ddof=1) / math.sqrt(24):.4f})")  # fmt: skip
+        assert abs(cosine.mean() - law) < 4 * cosine.std(ddof=1) / math.sqrt(24) + 0.002
+        if step == 2:
+            sem = accuracy.std(ddof=1) / math.sqrt(24)
+            assert abs(accuracy.mean() - two_step_accuracy(problem, n)) < 4 * sem + 0.01
+        if step == 1:
+            assert accuracy.mean() < two_step_accuracy(problem, n) + 0.01
