@@ -103,22 +103,21 @@ def series(terms: Terms, r: int, order: int) -> tuple[Series, float]:
     NotSeparable
         If a term has factors along directions neither parallel nor orthogonal.
     """
-    total: Series = {}
+    parts: dict[tuple[int, ...], list[sp.Expr]] = {}
     polynomial: Series = {}
     error = 0.0
     for shape, c in terms.items():
         if not shape.ridges and not any(shape.rate):
             polynomial[shape.powers] = c
             continue
-        part, e = _term_series(shape, r, order + sum(shape.powers))
+        part, e = (_axes_series if _along_axes(shape) else _term_series)(shape, r, order)
         error += abs(float(c)) * e * float(order + sum(shape.powers)) ** (sum(shape.powers) / 2)
         for powers, value in part.items():
-            if sum(powers) <= order:
-                total[powers] = total.get(powers, sp.S.Zero) + c * value
+            parts.setdefault(powers, []).append(c * value)
     for powers, value in polynomial_series(polynomial, r).items():
         if sum(powers) <= order:
-            total[powers] = total.get(powers, sp.S.Zero) + value
-    return cleaned(total), error
+            parts.setdefault(powers, []).append(value)
+    return cleaned({powers: sp.Add(*values) for powers, values in parts.items()}), error
 
 
 def closed(terms: Terms) -> bool:
@@ -136,18 +135,51 @@ def _is_closed(ridges: tuple[Ridge, ...]) -> bool:
     return not ridges or (len(ridges) == 1 and ridges[0].kind in ("sgn", "erf", "cos", "sin"))
 
 
+def _along_axes(shape: Shape) -> bool:
+    return all(sum(a != 0 for a in ridge.u) == 1 for ridge in shape.ridges)
+
+
+def _axes_series(shape: Shape, r: int, order: int) -> tuple[Series, float]:
+    """A term whose directions are axes: a product of series in one variable each."""
+    result: dict[tuple[int, ...], sp.Expr] = {(): sp.S.One}
+    error = 0.0
+    for i in range(r):
+        ridges = tuple(Ridge(f.kind, (f.u[i],), f.b, f.shape) for f in shape.ridges if f.u[i] != 0)
+        coefficients, e = _one_axis(ridges, shape.rate[i], shape.powers[i], order)
+        error += e
+        result = {
+            (*powers, k): x * c
+            for powers, x in result.items()
+            for k, c in enumerate(coefficients[: order - sum(powers) + 1])
+            if c != 0
+        }
+    return result, error
+
+
+@lru_cache(maxsize=1024)
+def _one_axis(ridges: tuple[Ridge, ...], rate: sp.Expr, n: int, order: int) -> tuple[list[sp.Expr], float]:
+    """Taylor coefficients of E[s^n exp(rate s) prod f(s)], s = t + x, up to `order`."""
+    coefficients, error = _one_direction(ridges, rate, sp.S.One, order + n)
+    for _ in range(n):  # s becomes t + d/dt
+        rises = [sp.S.Zero, *coefficients[:-1]]
+        falls = [*(k * c for k, c in enumerate(coefficients) if k), sp.S.Zero]
+        coefficients = [a + b for a, b in zip(rises, falls, strict=True)]
+    return coefficients[: order + 1], error
+
+
 def _term_series(shape: Shape, r: int, order: int) -> tuple[Series, float]:
     one = (0,) * r
     result: Series = {one: sp.S.One}
     error = 0.0
+    top = order + sum(shape.powers)  # derivatives lower the degree
     for u, ridges, rate in _directions(shape):
-        coefficients, e = _one_direction(ridges, rate, dot(u, u), order)
+        coefficients, e = _one_direction(ridges, rate, dot(u, u), top)
         error += e
-        result = _times_ridge(result, u, coefficients, order)
+        result = _times_ridge(result, u, coefficients, top)
     for i, n in enumerate(shape.powers):
         for _ in range(n):
             result = _raised(result, i)
-    return result, error
+    return {powers: c for powers, c in result.items() if sum(powers) <= order}, error
 
 
 def _directions(shape: Shape) -> list[tuple[Vector, tuple[Ridge, ...], sp.Expr]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .activations import Activation, make_activation
 from .forms import Arithmetic, Forms, Span, Vector, complement, forms_of, inner, orthogonalised
 from .hermite import visible
 from .targets import Target, TargetError, make_target
+from .terms import is_zero
 
 #: Monomials of the truncated Hermite series of a target that is no polynomial, and its largest order.
 MAX_MONOMIALS, MAX_ORDER = 1500, 8
@@ -68,7 +70,8 @@ class Stage:
         if self.leap == 1:
             return "fresh batch of O(d) samples"
         one_pass = "d log d" if self.leap == 2 else f"d^{self.leap - 1}"
-        return f"fresh batch of O(d^{self.leap}) samples, step d^{self.leap - 1}/2 larger; one-pass SGD: {one_pass}"
+        longer = "d" if self.leap == 3 else f"d^({Fraction(self.leap - 1, 2)})"
+        return f"fresh batch of O(d^{self.leap}) samples, step {longer} times larger; one-pass SGD: {one_pass}"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,20 @@ class Staircase:
     def leap_complexity(self) -> int:
         """Largest leap of the sequence; 0 for a constant target."""
         return max(self.leaps, default=0)
+
+    def leap_of(self, direction: Sequence[Any]) -> int:
+        """Leap index of a direction v of the teacher's space: min{k : C_k[v, ..] != 0}; 0 if the target does not depend on it."""
+        v = [sp.sympify(x) for x in direction]
+        if len(v) != self.target.r or not any(v):
+            raise TargetError(f"direction {list(direction)!r} is no non-zero vector of {self.target.r} numbers")
+        size = float(sum(x * x for x in v)) ** 0.5
+        for k, new in self.direction_leaps:
+            for b in new:
+                overlap = sp.expand(sum((x * y for x, y in zip(v, b, strict=True)), start=sp.S.Zero))
+                # Directions found in floating arithmetic are shown as floats.
+                if abs(float(overlap)) > 1e-7 * size if overlap.has(sp.Float) else not is_zero(overlap):
+                    return k
+        return 0
 
     def basis(self, stage: int) -> list[tuple[sp.Expr, ...]]:
         """Orthogonal basis of U after so many stages."""
@@ -251,6 +268,8 @@ def _filtration(engine: _Exact | _Floating) -> tuple[list[Vector], list[tuple[in
 def engine_of(forms: Forms, target: Target, threshold: float | None = None) -> _Exact | _Floating:
     """Subspaces in the arithmetic of the forms."""
     if forms.arithmetic.exact:
+        if threshold is not None:
+            raise TargetError(f"threshold = {threshold:g} means nothing here: {target.text[:60]!r} is treated exactly")
         return _Exact(forms)
     second = float(target.second_moment())
     if threshold is None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .expressions import ExpressionError, check_real, parse_expression
-from .functions import absolute, evaluate, sgn
+from .expressions import MAX_DEGREE, ExpressionError, check_real, parse_expression
+from .functions import absolute, evaluate, relu, sgn, softplus
 from .functions import step as heaviside
 from .hermite import rational
 from .smoothing import Series, closed, hermite_values, panels, polynomial_series, series
@@ -85,15 +85,15 @@ class Target:
         """C_k, shape (r,) * k, symmetric; dtype object (sympy numbers) if exact, else float."""
         if self.r**k > MAX_ENTRIES:
             raise TargetError(f"the tensor of order k = {k} has {self.r}^{k} entries, more than {MAX_ENTRIES}")
-        found = {p: c for p, c in self.series(k).items() if sum(p) == k}
+        scale = {p: c * math.prod(map(math.factorial, p)) for p, c in self.series(k).items() if sum(p) == k}
+        values = {p: c if self.exact else float(c) for p, c in scale.items()}
         tensor = np.zeros((self.r,) * k, dtype=object if self.exact else float)
         if self.exact:
             tensor.fill(sp.S.Zero)
-        for powers, c in found.items():
-            value = c * math.prod(map(math.factorial, powers))
-            index = [i for i, n in enumerate(powers) for _ in range(n)]
-            for place in set(itertools.permutations(index)):
-                tensor[place] = value if self.exact else float(value)
+        for place in itertools.product(range(self.r), repeat=k) if values else ():
+            powers = tuple(place.count(i) for i in range(self.r))
+            if powers in values:
+                tensor[place] = values[powers]
         return tensor
 
     def second_moment(self) -> sp.Expr | float:
@@ -126,6 +126,8 @@ class _Expression(Target):
         if self.polynomial:
             monomials = {p: c for p, c in sp.Poly(sp.expand(exact_form), *z).terms() if c != 0}
             self.degree = max(map(sum, monomials), default=0)
+            if self.degree > MAX_DEGREE:
+                raise TargetError(f"target {_short(text)} has degree {self.degree}, more than {MAX_DEGREE}")
             self.exact, self._whole = True, polynomial_series(monomials, self.r)
             return
         _check_lines(text, expression, z)
@@ -298,7 +300,7 @@ def count_terms(expr: sp.Expr, r: int) -> float:
 
 
 def _count(expr: sp.Expr, r: int) -> tuple[float, float]:
-    """Bounds on terms and degree; functions count as one term of their argument's degree."""
+    """Bounds on terms and degree; functions count as terms of their argument's degree."""
     if not expr.free_symbols:
         return 1, 0
     if expr.is_Symbol:
@@ -312,7 +314,7 @@ def _count(expr: sp.Expr, r: int) -> tuple[float, float]:
         n, k = int(min(parts[0][0], 10**6)), int(expr.exp)
         count, degree = math.comb(n + k - 1, k), parts[0][1] * k
     else:
-        count, degree = 2 * max(n for n, _ in parts), max(d for _, d in parts)
+        count, degree = (2 * parts[0][0] if expr.func in (relu, absolute, softplus) else 1), max(d for _, d in parts)
     return (min(count, math.comb(r + int(degree), r)) if expr.is_polynomial() else count), degree
 
 

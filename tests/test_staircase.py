@@ -63,6 +63,10 @@ def test_leap_index_of_each_direction():
     assert found.leap_index == 1 and found.leap_complexity == 3
     assert [(k, len(v)) for k, v in found.direction_leaps] == [(1, 1), (2, 1), (3, 3)]
     assert found.direction_leaps[1][1] == ((0, 1, 0, 0, 0),)
+    assert [found.leap_of(v) for v in ([1, 0, 5, 0, 0], [0, 1, 0, 0, 2], [0, 0, 0, 1, -1])] == [1, 2, 3]
+    assert staircase("z1*z2 + z2*z3").leap_of((1, 0, -1)) == 0 and staircase("tanh(z1) + z1*z2").leap_of((0, 1)) == 2
+    with pytest.raises(TargetError, match="no non-zero vector of 5 numbers"):
+        found.leap_of([0, 1])
     assert [stage.claim for stage in found.stages] == ["exact", "exact", "conjectured"]
     assert staircase("z1*z2").stages[0].claim == "asymptotic"
 
@@ -173,6 +177,28 @@ def test_population_gradient_is_blind_to_invisible_degrees():
     assert target.r == 3
 
 
+def test_claims_of_floats_are_numeric_and_hopeless_quadrature_is_refused():
+    assert [stage.claim for stage in staircase("tanh(z1) + z1*z2").stages] == ["numeric", "numeric"]
+    with pytest.raises(TargetError, match="quadrature across its jumps"):
+        staircase(make_target(lambda z: np.sign(np.sin(40 * z[:, 0]) + np.sin(31 * z[:, 1])), r=2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqrt(2)*z1 + sqrt(3)*z2 + sqrt(5)*z3 + sqrt(7)*z4 + sqrt(11)*z5 + z1*z2*z3",
+        "pi**2*z1 + e*z2 + z1*z2*z3 + sqrt(pi)*z3**2*z4 + exp(2/3)*z4",
+        "sign(z1*z2*z3*z4*z5*z6) + z7",
+        "(z1 + z2 + z3)**20",
+        "exp(z1/2 + z2/3 + z3/5 + z4/7) + z1*z2",
+    ],
+)
+def test_heavy_inputs_are_answered(text):
+    start = time.perf_counter()
+    assert staircase(text).leaps
+    assert time.perf_counter() - start < 60  # some seconds at most
+
+
 def test_generic_polynomial_of_degree_six_in_six_variables():
     rng = np.random.default_rng(0)
     z = sp.symbols("z1:7", real=True)
@@ -191,6 +217,7 @@ def test_generic_polynomial_of_degree_six_in_six_variables():
         ({"target": "z1", "activation": "swish"}, "Known names"),
         ({"target": "tanh(z1)", "order": 0}, "order = 0 is not a whole number of at least 1"),
         ({"target": "tanh(z1)", "order": 31}, "outside 0 to 30"),
+        ({"target": "z1", "threshold": 0.1}, "threshold = 0.1 means nothing here"),
         ({"target": "tanh(z1)", "threshold": 1.5}, r"threshold = 1.5 is outside its range \(0, 1\)"),
     ],
 )
