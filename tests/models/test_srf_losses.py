@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from replica.models import SpikedRandomFeatures
-from solvers import Newton, solve
+from solvers import Newton, Result, solve
 from solvers.kernels import entry_points
 from solvers.quadrature import rule, table_size
+from solvers.solve import solve_points
 
 POINT = {"alpha": 1.5, "beta": 1.2, "alpha0": 4.0, "eta": 1.0, "reg": 0.2, "noise": 0.2}
 CASES = [{"loss": "huber(0.5)", "target": "identity"}, {"loss": "hinge", "labels": "sign", "target": "identity"}]
@@ -54,6 +55,44 @@ def test_a_large_threshold_makes_huber_ridge():
     huber = solve(SpikedRandomFeatures(target="identity", loss="huber(1000)"), throw=True, **POINT)
     for name in ("V1", "V2", "q1", "q2", "m", "theta", "psi", "test_error", "train_error", "free_entropy"):
         assert huber[name] == pytest.approx(ridge[name], rel=1e-8, abs=1e-10), name
+
+
+def anywhere(count):
+    """Random points, penalties from 1e-2 to 30: at large ones the mean prediction crosses kinks of the prox in narrow steps."""
+    rng = np.random.default_rng(5)
+    return [{"alpha": 10 ** rng.uniform(-0.7, 1), "beta": 10 ** rng.uniform(-0.5, 0.5), "alpha0": 10 ** rng.uniform(-0.3, 1.5),
+             "eta": rng.uniform(0.2, 2.5), "reg": 10 ** rng.uniform(-2, 1.5), "noise": 10 ** rng.uniform(-2, 0)}
+            for _ in range(count)]  # fmt: skip
+
+
+LOSSES = [("hinge", "sign"), ("huber", "real"), ("absolute", "real"), ("logistic", "sign")]
+
+
+def check_random_points(loss, labels, count):
+    """All converge, and none is further from the solution with doubled nodes than both say."""
+    problem = SpikedRandomFeatures(loss=loss, labels=labels, target="identity").compile()
+    points = np.array([problem.point(p) for p in anywhere(count)])
+    found = solve_points(problem, points, Newton())
+    assert (found.result == Result.CONVERGED.value).all(), found.result
+    worst = 0.0
+    for k, point in enumerate(points):
+        fine = solve_points(problem, point[None], Newton(nodes=2 * int(found.nodes[k]), max_nodes=2304))
+        allowed = found.error[k] + found.quadrature_error[k] + fine.error[0] + fine.quadrature_error[0]
+        worst = max(worst, np.abs(found.values[k] - fine.values[0]).max() / allowed)
+        assert fine.result[0] == Result.CONVERGED.value, k
+    print(f"{loss}: {count} points, largest difference over what the errors allow {worst:.2f}")
+    assert worst <= 1
+
+
+@pytest.mark.parametrize("loss, labels", LOSSES)
+def test_random_points_converge_and_know_their_error(loss, labels):
+    check_random_points(loss, labels, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss, labels", LOSSES)
+def test_sixty_random_points_converge_and_know_their_error(loss, labels):
+    check_random_points(loss, labels, 60)
 
 
 NETWORKS = [
