@@ -120,8 +120,8 @@ def _draw(
         line.draw(panel, colour, row)
         gaps += line.gaps
         for side, marker in ((-1, "v"), (1, "^")):
-            here = np.zeros(0, dtype=int) if end is None else np.flatnonzero(end.sel(at).values == side)
-            panel.plot(values[x].values[here], values.sel(at).values[here], marker, color=colour, fillstyle="none")
+            if end is not None and (here := end.sel(at).values == side).any():
+                panel.plot(values[x].values[here], values.sel(at).values[here], marker, color=colour, fillstyle="none")
     _scale(panel.set_xscale, dataset[x].values)
     if end is not None:
         _scale(panel.set_yscale, np.unique(values.values[result.values == 0]))

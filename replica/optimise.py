@@ -70,6 +70,7 @@ class Optimiser:
         for name in bounds or {}:
             if name not in self.over:
                 raise ParameterError(f"{model.name}: a range is given for {name}, which is not optimised")
+        self.ranges: dict[str, tuple[float, float]] = {}
         self.log: list[bool] = []
         self.ends: list[tuple[float, float]] = []
         for name in self.over:
@@ -80,6 +81,7 @@ class Optimiser:
             if not (q.lower <= low < high <= q.upper and math.isfinite(high) and (low > 0 or not logarithm)):
                 kind = "positive, finite and " if logarithm else ""
                 raise ParameterError(f"{model.name}: the range {low:g} to {high:g} of {name} must be {kind}inside {q.range_text}")
+            self.ranges[name] = (float(low), float(high))
             self.log.append(logarithm)
             self.ends.append((math.log(low), math.log(high)) if logarithm else (low, high))
 
@@ -152,9 +154,7 @@ class Optimiser:
         point = self.problem.point({**fixed, **settings[0], **self._named([low for low, _ in self.ends])})
         every = {q.name: float(x) for q, x in zip(self.problem.parameters, point, strict=True)}
         rest = {name: x for name, x in every.items() if name not in (*grid.names, *self.over)}
-        ends = np.array([list(self._named(u).values()) for u in np.array(self.ends).T]).T
-        ranges = {name: (float(low), float(high)) for name, (low, high) in zip(self.over, ends, strict=True)}
-        return Optima(self.problem, grid.axes, rest, self.minimise, ranges, Newton(rtol=1e-12), found)
+        return Optima(self.problem, grid.axes, rest, self.minimise, self.ranges, Newton(rtol=1e-12), found)
 
     def _coarse(self, fixed: Mapping[str, float], progress: Callable[[int], object] | None) -> tuple[np.ndarray, np.ndarray, int]:
         """The coarse grid, the observable on it (inf where nothing converged), and how often that was."""

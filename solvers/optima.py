@@ -142,7 +142,7 @@ class Optima:
                 add_dimension(file, name, np.arange(length), described(f"index {name}"))
             for name, (values, attributes, dtype, dims) in self._variables().items():
                 array = np.array(values, dtype=dtype)
-                array = array.reshape(*plan.grid.shape, *array.shape[1:])
+                array = array.reshape((*plan.grid.shape, *array.shape[1:]))
                 add_variable(file, name, array, [file[d] for d in (*self.axes, *dims)], attributes)
             file.attrs["optimise"] = json.dumps(plan.task)
 
