@@ -105,7 +105,9 @@ def plot_curve(
     axes.set_xlabel(_label(dataset[x]))
     axes.set_ylabel(_label(dataset[y]))
     if dots and simulation is not None:
-        about = f"simulation, d = {simulation.attrs['size']}, {simulation.attrs['repeats']} repeats, ± sem"
+        # where the dimension is a parameter of the model, the size of an experiment is something else
+        size = "size" if {"d", "D"} & set(map(str, dataset.variables)) else "d"
+        about = f"simulation, {size} = {simulation.attrs['size']}, {simulation.attrs['repeats']} repeats, ± sem"
         handles.append(Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=about))
     if gaps:
         handles.append(Line2D([], [], color="0.4", marker="x", markersize=6, linestyle="none", label=_gap_text(gaps)))

@@ -182,65 +182,21 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
     nodes : ndarray of int64, shape (neurons,)
     """
     n, D = q.shape
-    count, k = patterns.shape
-    size_all = D + (D * D if second else 0)
-    mean, mark, moved = np.empty(size_all), np.empty(size_all), np.empty(size_all)
-    factor, tilted = np.empty(D, dtype=np.complex128), np.empty(D, dtype=np.complex128)
-    before, after = np.empty(D + 1, dtype=np.complex128), np.empty(D + 1, dtype=np.complex128)
-    group, group_pair = np.empty(k, dtype=np.complex128), np.empty((k, k), dtype=np.complex128)
-    plain = np.empty(k, dtype=np.complex128)
-    value = np.empty(size_all)
-    # probability that two draws are equal, and the largest probability of a pattern
-    collision, heaviest = 0.0, 0.0
-    for a in range(count):
-        collision += weights[a] * weights[a]
-        heaviest = max(heaviest, weights[a])
-    heaviest *= max(rate, 1.0 - rate) ** (D - k)
+    k = patterns.shape[1]
+    size = D + (D * D if second else 0)
+    value, mark, moved = np.empty(size), np.empty(size), np.empty(size)
+    factors = np.empty((4, D + 1), dtype=np.complex128)  # E[exp], E[phi exp], products before and after a coordinate
+    group = np.empty((k + 2, k + 1), dtype=np.complex128)
+    collision = (weights * weights).sum()
+    heaviest = weights.max() * max(rate, 1.0 - rate) ** (D - k)
     for i in range(n):
-        spread, square, most = abs(b[i]) + SMEARED * smear, smear * smear, 0.0
-        for j in range(D):
-            largest = max(abs(low), abs(high))
-            if j < k:
-                largest = 0.0
-                for a in range(count):
-                    largest = max(largest, abs(patterns[a, j]))
-            most = max(most, largest)
-            spread += abs(q[i, j]) * largest
-            square += q[i, j] * q[i, j] * largest * largest
+        spread, square, most = _range(q[i], patterns, low, high)
+        spread, square = spread + abs(b[i]) + SMEARED * smear, square + smear * smear
         if square == 0.0:
             error[i], nodes[i] = np.nan, 0
             continue
         scale = most * max(1.0, most) if second else most
-        # E[f]/2, then the integral
-        for j in range(size_all):
-            value[j], moved[j] = 0.0, 0.0
-        total = 0.0
-        for a in range(count):
-            total += labelled[a]
-        middle = rate * high + (1.0 - rate) * low
-        spare = rate * high * high + (1.0 - rate) * low * low
-        for j in range(D):
-            m1 = 0.0
-            for a in range(count):
-                m1 += labelled[a] * patterns[a, j] if j < k else 0.0
-            value[j] = 0.5 * (m1 if j < k else total * middle)
-        if second:
-            for j in range(D):
-                mean[j] = middle
-                if j < k:
-                    mean[j] = 0.0
-                    for a in range(count):
-                        mean[j] += weights[a] * patterns[a, j]
-            for j in range(D):
-                for r in range(D):
-                    m2 = mean[j] * mean[r]
-                    if j < k and r < k:
-                        m2 = 0.0
-                        for a in range(count):
-                            m2 += weights[a] * patterns[a, j] * patterns[a, r]
-                    elif j == r:
-                        m2 = spare
-                    value[D + j * D + r] = 0.5 * m2
+        _halves(patterns, weights, labelled, low, high, rate, second, value)
         step = STEP * math.pi / spread
         last = max(8.0, min(FIRST_CUT, 3.0 * math.sqrt(float(D))) / math.sqrt(square) / step)
         equal = _equal_signs(q[i, k:])
@@ -250,76 +206,25 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
             start = 2 * stop // 3
             for m in range(done, stop):
                 if m <= start:
-                    for j in range(size_all):
-                        mark[j], moved[j] = value[j], 0.0
+                    mark[:] = value
+                    moved[:] = 0.0
                 w = (m + 0.5) * step
-                # independent coordinates: E[exp], E[phi exp], and products without one factor
-                before[k] = 1.0
-                for j in range(k, D):
-                    up, down = np.exp(1j * w * q[i, j] * high) * rate, np.exp(1j * w * q[i, j] * low) * (1.0 - rate)
-                    factor[j], tilted[j] = up + down, high * up + low * down
-                    before[j + 1] = before[j] * factor[j]
-                after[D] = 1.0
-                for j in range(D - 1, k - 1, -1):
-                    after[j] = after[j + 1] * factor[j]
-                # the listed group
-                group_all, plain_all = 0.0j, 0.0j
-                for j in range(k):
-                    group[j], plain[j] = 0.0j, 0.0j
-                    for r in range(k):
-                        group_pair[j, r] = 0.0j
-                for a in range(count):
-                    phase = 0.0
-                    for j in range(k):
-                        phase += q[i, j] * patterns[a, j]
-                    e = np.exp(1j * w * phase)
-                    group_all += labelled[a] * e
-                    plain_all += weights[a] * e
-                    for j in range(k):
-                        group[j] += labelled[a] * patterns[a, j] * e
-                        if second:
-                            plain[j] += weights[a] * patterns[a, j] * e
-                            for r in range(k):
-                                group_pair[j, r] += weights[a] * patterns[a, j] * patterns[a, r] * e
+                _independent(q[i], k, low, high, rate, w, factors)
+                _listed(q[i], patterns, weights, labelled, w, second, group)
                 wave = np.exp(-1j * w * b[i]) * math.exp(-0.5 * (w * smear) ** 2) / ((m + 0.5) * math.pi)
-                for j in range(D):
-                    if j < k:
-                        term = group[j] * before[D]
-                    else:
-                        term = group_all * before[j] * tilted[j] * after[j + 1]
-                    value[j] += (wave * term).imag
-                if second:
-                    for j in range(D):
-                        between = 1.0 + 0.0j
-                        for r in range(j, D):
-                            if r < k:
-                                term = group_pair[j, r] * before[D]
-                            elif j < k:
-                                term = plain[j] * before[r] * tilted[r] * after[r + 1]
-                            elif r == j:
-                                # phi^2 = (low + high) phi - low high
-                                lone = (low + high) * tilted[j] - low * high * factor[j]
-                                term = plain_all * before[j] * lone * after[j + 1]
-                            else:
-                                term = plain_all * before[j] * tilted[j] * between * tilted[r] * after[r + 1]
-                                between *= factor[r]
-                            value[D + j * D + r] += (wave * term).imag
-                for j in range(size_all):
+                _accumulate(wave, k, low, high, second, factors, group, value)
+                for j in range(size):
                     absolute = max(absolute, abs(value[j]))
                     moved[j] = max(moved[j], abs(value[j] - mark[j]))
             done = stop
-            largest, norm = 0.0, 0.0
-            for j in range(size_all):
-                largest = max(largest, moved[j])
-                norm += value[j] * value[j]
-            error[i] = 6.0 * largest + 4e-16 * math.sqrt(float(D)) * absolute
             alike = collision * equal
             for j in range(k, D):
                 turned = q[i, j] * (high - low) * done * step
                 alike *= _coherence(rate * rate + (1.0 - rate) * (1.0 - rate), 1.0 / turned**2)
             calmed = math.exp(-0.5 * (done * step * smear) ** 2)
+            error[i] = 6.0 * moved.max() + 4e-16 * math.sqrt(float(D)) * absolute
             error[i] += calmed * scale * _undecided(alike, heaviest, math.sqrt(square), done * step)
-            if done >= max_nodes or error[i] <= rtol * math.sqrt(norm):
+            if done >= max_nodes or error[i] <= rtol * math.sqrt((value * value).sum()):
                 break
             last = GROWTH * stop + 1
         nodes[i] = done
@@ -327,8 +232,104 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
             first[i, j] = value[j]
             if second:
                 for r in range(j, D):
-                    moments[i, j, r] = value[D + j * D + r]
-                    moments[i, r, j] = value[D + j * D + r]
+                    moments[i, j, r] = moments[i, r, j] = value[D + j * D + r]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _range(q, patterns, low, high):
+    """Largest |u|, an upper bound of its variance, and the largest |phi|."""
+    spread, square, most = 0.0, 0.0, 0.0
+    for j in range(q.size):
+        largest = max(abs(low), abs(high))
+        if j < patterns.shape[1]:
+            largest = np.abs(patterns[:, j]).max()
+        most = max(most, largest)
+        spread += abs(q[j]) * largest
+        square += (q[j] * largest) ** 2
+    return spread, square, most
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _halves(patterns, weights, labelled, low, high, rate, second, value):
+    """E[f]/2 for every f: y phi_j, then (if wanted) phi_i phi_j."""
+    count, k = patterns.shape
+    D = value.size if not second else int(round((math.sqrt(4.0 * value.size + 1.0) - 1.0) / 2.0))  # D + D^2 numbers
+    middle, spare = rate * high + (1.0 - rate) * low, rate * high * high + (1.0 - rate) * low * low
+    mean = np.full(D, middle)
+    for j in range(D):
+        value[j] = 0.5 * middle * labelled.sum()
+        if j < k:
+            value[j] = 0.5 * (labelled * patterns[:, j]).sum()
+            mean[j] = (weights * patterns[:, j]).sum()
+    if not second:
+        return
+    for j in range(D):
+        for r in range(D):
+            moment = spare if j == r else mean[j] * mean[r]
+            if j < k and r < k:
+                moment = (weights * patterns[:, j] * patterns[:, r]).sum()
+            value[D + j * D + r] = 0.5 * moment
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _independent(q, k, low, high, rate, w, factors):
+    """Of the independent coordinates: E[exp(iwq phi)], E[phi exp], and products of the former before and after each."""
+    D = q.size
+    factors[2, k], factors[3, D] = 1.0, 1.0
+    for j in range(k, D):
+        up, down = np.exp(1j * w * q[j] * high) * rate, np.exp(1j * w * q[j] * low) * (1.0 - rate)
+        factors[0, j], factors[1, j] = up + down, high * up + low * down
+        factors[2, j + 1] = factors[2, j] * factors[0, j]
+    for j in range(D - 1, k - 1, -1):
+        factors[3, j] = factors[3, j + 1] * factors[0, j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _listed(q, patterns, weights, labelled, w, second, group):
+    """Of the listed coordinates, sums over patterns of f exp(iwq.phi).
+
+    Row 0: y phi_j, and y in the last place.  If wanted, row 1: phi_j, and 1 in the last place; row 2 + i: phi_i phi_j.
+    """
+    count, k = patterns.shape
+    group[:] = 0.0
+    for a in range(count):
+        phase = 0.0
+        for j in range(k):
+            phase += q[j] * patterns[a, j]
+        e = np.exp(1j * w * phase)
+        group[0, k] += labelled[a] * e
+        group[1, k] += weights[a] * e
+        for j in range(k):
+            group[0, j] += labelled[a] * patterns[a, j] * e
+            if second:
+                group[1, j] += weights[a] * patterns[a, j] * e
+                for r in range(k):
+                    group[2 + j, r] += weights[a] * patterns[a, j] * patterns[a, r] * e
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _accumulate(wave, k, low, high, second, factors, group, value):
+    """Add one node to every integral."""
+    D = factors.shape[1] - 1
+    one, tilted, before, after = factors[0], factors[1], factors[2], factors[3]
+    for j in range(D):
+        term = group[0, j] * before[D] if j < k else group[0, k] * before[j] * tilted[j] * after[j + 1]
+        value[j] += (wave * term).imag
+    if not second:
+        return
+    for j in range(D):
+        between = 1.0 + 0.0j
+        for r in range(j, D):
+            if r < k:
+                term = group[2 + j, r] * before[D]
+            elif j < k:
+                term = group[1, j] * before[r] * tilted[r] * after[r + 1]
+            elif r == j:  # phi^2 = (low + high) phi - low high
+                term = group[1, k] * before[j] * ((low + high) * tilted[j] - low * high * one[j]) * after[j + 1]
+            else:
+                term = group[1, k] * before[j] * tilted[j] * between * tilted[r] * after[r + 1]
+                between *= one[r]
+            value[D + j * D + r] += (wave * term).imag
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

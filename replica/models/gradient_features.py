@@ -30,7 +30,7 @@ def cone() -> Parameter:
 
 def batch_size() -> Parameter:
     """Samples of one gradient step."""
-    return Parameter("samples of a gradient step; inf for the population gradient", lower=1, infinite=True, default=math.inf,
+    return Parameter("samples of a gradient step", lower=1, infinite=True, default=math.inf,
                      latex="n")  # fmt: skip
 
 
@@ -186,7 +186,7 @@ class Parity(GradientFeatures):
     gamma = cone()
     beta = Parameter("bias in units of |w|", default=0.0, latex=r"\beta")
     least = Parameter("norm below which a gradient does not count", lower=0, default=0.0, latex="B")
-    batch = Parameter("samples of the step; inf for the population gradient", lower=1, infinite=True, default=math.inf, latex="n",
+    batch = Parameter("samples of a gradient step", lower=1, infinite=True, default=math.inf, latex="n",
                       only={"law": "leading"})  # fmt: skip
     features = Parameter("fixed features to compare with", lower=0, whole=True, default=0.0, latex="N")
 
@@ -275,8 +275,8 @@ class StructuredDictionary(GradientFeatures):
 
     slope = Observable("E[y bit] - E y E bit of a relevant element", latex="s")
     signal = Observable("squared norm of E[y x] of balanced labels, per batch noise 1/n", lower=0, latex="S")
-    cosine = Observable("mean |cosine| with the relevant direction after step 0, 1, 2", lower=0, latex=r"c", index=("step",))
-    hit = Observable("probability of the cone after step 0, 1, 2", lower=0, latex="p_{\\gamma}", index=("step",))
+    cosine = Observable("mean |cosine| with the relevant direction", lower=0, latex=r"c", index=("step",))
+    hit = Observable("probability of being in its cone", lower=0, latex="p_{\\gamma}", index=("step",))
     accuracy = Observable("best accuracy after step 2", lower=0)
 
     def sizes(self) -> dict[str, int | None]:
