@@ -6,7 +6,7 @@ the Gaussian it is averaged over, and what moves a label has nodes of its own (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -20,6 +20,14 @@ from .relaxation import part
 class Along:
     """The derivative along a direction, as a function of expressions.
 
+    Parameters
+    ----------
+    moving : mapping
+        As the attribute.
+    channel : OutputChannel, optional
+    variances : sequence of symbols
+        Of those that move, the ones that may be zero and have their root in an average.
+
     Attributes
     ----------
     moving : dict
@@ -28,8 +36,8 @@ class Along:
         The same for tabulated functions.
     """
 
-    def __init__(self, moving: Mapping[Any, Any], channel: OutputChannel | None = None) -> None:
-        self.channel = channel
+    def __init__(self, moving: Mapping[Any, Any], channel: OutputChannel | None = None, variances: Sequence[Any] = ()) -> None:
+        self.channel, self.variances = channel, variances
         self.moving = dict(moving)
         self.moving_columns: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
@@ -111,13 +119,15 @@ class Along:
 
     def _variance(self, f: Any, z: Any) -> Any:
         """d E[f(sqrt(p) z, p)] by ``E[d^2 f/du^2]/2`` in u = sqrt(p) z, finite at p = 0; None if f is not of that form."""
-        for p, moved in self.moving.items():
+        for p in self.variances:
             root, u = sp.sqrt(p), sp.Dummy(real=True)
             if p not in f.free_symbols or not f.has(root):
                 continue
             g = f.xreplace({z: u / root})
-            if not g.has(z) and not any(power.base == p and not power.exp.is_Integer for power in g.atoms(sp.Pow)):
-                change = self(g) + moved * sp.diff(g, u, 2) / 2
+            curved = sp.diff(g, u, 2)
+            rooted = any(power.base == p and not power.exp.is_Integer for power in g.atoms(sp.Pow))
+            if not (g.has(z) or rooted or curved.has(sp.DiracDelta)):
+                change = self(g) + self(p) * curved / 2
                 return GaussianAverage(change.xreplace({u: root * z}), z)
         return None
 

@@ -51,7 +51,8 @@ class _Kernel(Compiler):
         self.seen[phi] = self.free_entropy.expression
         self.definitions = len(self.table.scalars)
         parameters = [model.symbol(model.active(Parameter)[name]) for name in self.wrt]
-        self.along = Along({s: _change(s) for s in [*parameters, *self.unknowns, *self.hats]}, self.channel)
+        moving = {s: _change(s) for s in [*parameters, *self.unknowns, *self.hats]}
+        self.along = Along(moving, self.channel, parameters)
         self.targets = self._targets()
 
     def _smooth(self, e: Any) -> bool:
