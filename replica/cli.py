@@ -115,8 +115,8 @@ def show(model: str, options: tuple[str, ...], latex: bool, kernel: bool) -> Non
     """
     chosen = _model(model, options)
     if kernel:
-        problem = chosen.compile()
-        click.echo("\n\n".join(text for name, text in problem.sources.items() if name.endswith("_source")))
+        texts = [text for name, text in chosen.compile().sources.items() if name.endswith("_source")]
+        click.echo("\n\n".join(texts) or f"{model}: closed integrals, no generated code")
         return
     from .show import as_markdown, as_text
 

@@ -25,6 +25,7 @@ from .calculus import derivative
 from .channel_kernel import slope_call, slope_text
 from .compile import Compiler
 from .dynamics import DynamicModel
+from .evaluated import EvaluatedModel
 from .free_entropy import ModelError
 from .model import Model, Observable, Parameter, definition_function
 from .moving import Along
@@ -167,6 +168,8 @@ class Differentiable:
     def __init__(self, model: Model, wrt: Sequence[str]) -> None:
         if isinstance(model, DynamicModel):
             raise ParameterError(f"{model.name}: moves in time; derivatives exist for models with a free entropy")
+        if isinstance(model, EvaluatedModel):
+            raise ParameterError(f"{model.name}: is a closed integral; derivatives exist for models with a free entropy")
         known = model.active(Parameter)
         for name in wrt:
             if name not in known:

@@ -196,7 +196,7 @@ def dictionary_moments(q, b, patterns, weights, labelled, low, high, rate, smear
             error[i], nodes[i] = np.nan, 0
             continue
         scale = most * max(1.0, most) if second else most
-        _halves(patterns, weights, labelled, low, high, rate, second, value)
+        _halves(D, patterns, weights, labelled, low, high, rate, second, value)
         step = STEP * math.pi / spread
         last = max(8.0, min(FIRST_CUT, 3.0 * math.sqrt(float(D))) / math.sqrt(square) / step)
         equal = _equal_signs(q[i, k:])
@@ -250,10 +250,9 @@ def _range(q, patterns, low, high):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _halves(patterns, weights, labelled, low, high, rate, second, value):
+def _halves(D, patterns, weights, labelled, low, high, rate, second, value):
     """E[f]/2 for every f: y phi_j, then (if wanted) phi_i phi_j."""
-    count, k = patterns.shape
-    D = value.size if not second else int(round((math.sqrt(4.0 * value.size + 1.0) - 1.0) / 2.0))  # D + D^2 numbers
+    k = patterns.shape[1]
     middle, spare = rate * high + (1.0 - rate) * low, rate * high * high + (1.0 - rate) * low * low
     mean = np.full(D, middle)
     for j in range(D):

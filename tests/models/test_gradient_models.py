@@ -146,6 +146,8 @@ def test_command_line(replica, tmp_path):
         (["dictionary", "D=100", "k=4"], ["dictionary: k = 4", "odd"]),
         (["dictionary", "D=3", "k=5"], ["k = 5", "[1, 3]"]),
         (["dictionary", "D=9", "k=3", "background=1"], ["background = 1", "(0, 1)"]),
+        (["mixture", "d=60", "mean=4", "--times", "1,2"], ["does not move in time"]),
+        (["mixture", "d=60", "mean=4", "--method-option", "nodes=100"], ["nodes = 100", "power of two"]),
     ],
 )
 def test_bad_points_get_one_line(replica, arguments, words):
@@ -176,6 +178,13 @@ def test_bad_files_get_one_line(replica, tmp_path, change, words):
     assert len(err.strip().splitlines()) == 1
     for word in ["clusters.json", *words]:
         assert word in err
+
+
+def test_there_are_no_derivatives_and_no_generated_code(replica):
+    code, _, err = replica("optimise", "mixture", "--over", "mean", "--minimise", "bayes_error", "d=60")
+    assert code == 2
+    assert "closed integral" in err
+    assert "no generated code" in replica("show", "mixture", "--kernel")[1]
 
 
 def test_parameters_that_do_not_go_together_are_refused_before_any_work():
