@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from replica.activations import make_activation
+from replica.plateaux import plateaux
 from replica.staircase import staircase
 from replica.targets import make_target
 
@@ -61,3 +62,50 @@ def test_leap_one_directions_are_learned_at_every_dimension_and_others_are_not(t
     print(f"{text}, {activation}, bias {bias}: learned {learned} of {r}; moves {np.sqrt(np.mean(large, axis=0)).round(3)}, "
           f"over those at d/4 {ratio.round(2)}")  # fmt: skip
     assert (ratio[:learned] > 0.75).all() and (ratio[learned:] < 0.7).all()
+
+
+def readout_errors(text, activation, bias, steps, seed, d=150, neurons=900, samples=3000):
+    """Test errors of a ridge readout on fresh samples (best of five penalties), before and after every giant step.
+
+    In units of the test labels' own mean square times E[g^2]: products of Gaussians have heavy tails.
+    """
+    rng = np.random.default_rng(seed)
+    target, activation = make_target(text), make_activation(activation)
+    sigma, slope = activation.numeric(), activation.numeric_derivative()
+    w = rng.normal(size=(neurons, d))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    b, rates = rng.normal(size=neurons) * bias, 3.0 * rng.normal(size=neurons)
+
+    def features(n):
+        x = rng.normal(size=(n, d))
+        return np.column_stack([sigma(x @ w.T + b) / np.sqrt(neurons), np.ones(n)]), target.numeric(x[:, : target.r])
+
+    errors = []
+    for _ in range(steps + 1):
+        (phi, y), (phi_new, y_new) = features(samples), features(4000)
+        gram, right = phi.T @ phi, phi.T @ y
+        fits = [np.linalg.solve(gram + reg * np.eye(neurons + 1), right) for reg in (1e-3, 1e-2, 0.1, 1.0, 10.0)]
+        scale = float(target.second_moment()) / np.mean(y_new**2)
+        errors.append(scale * min(np.mean((y_new - phi_new @ fit) ** 2) for fit in fits))
+        x = rng.normal(size=(30 * d, d))
+        y = target.numeric(x[:, : target.r])
+        w = w + rates[:, None] * ((y[:, None] * slope(x @ w.T + b)).T @ x) / len(x)
+    return errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "activation", "bias"), [("z1+z1*z2", "relu", True), ("z1+z1*z2", "erf", False), ("z1*z2*z3", "relu", False)]
+)
+def test_readouts_of_trained_networks_stop_at_the_plateaux(text, activation, bias):
+    """n, p between d and d^2, so kappa = 1: never below R_1 of the learned subspace, and down towards it as n/d = 20 allows."""
+    steps = 2
+    found = staircase(text, activation, bias=bias)
+    levels = plateaux(found).values[:, 1]
+    levels = [float(levels[min(k, len(levels) - 1)]) for k in range(steps + 1)]
+    runs = np.array([readout_errors(text, activation, bias, steps, seed) for seed in range(6)])
+    mean, sem = runs.mean(axis=0), runs.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    print(f"{text}, {activation}, bias {bias}: plateaux {levels}, readouts {mean.round(3)} +- {sem.round(3)}")
+    # A direction learned but weakly leaves the readout above the plateau, never below it.
+    assert (mean > np.array(levels) - 4 * sem).all()
+    assert (mean < np.array(levels) + 0.3 + 4 * sem).all()
