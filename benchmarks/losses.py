@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numba import njit
 
-from replica.models import GeneralisedLinear
+from replica.models import GeneralisedLinear, SpikedRandomFeatures
 from solvers import Newton
 from solvers.quadrature import gauss_hermite
 from solvers.solve import solve_points
@@ -79,4 +79,25 @@ def logistic(repeats: int) -> dict[str, float]:
         q = problem.values.component_names.index("q")
         found[f"{name} error"] = max(abs(t[1] / v[q] - 1) for t, v in zip(theirs, batch.values, strict=True))
         found[f"{name} failed"] = float((batch.result != 0).sum())
+    return found
+
+
+#: Spiked random features with any loss: a point of moderate noise, and one whose label is sharp given the spike.
+SPIKED = {"alpha": 1.5, "beta": 1.2, "alpha0": 4.0, "eta": 1.0, "reg": 0.2, "noise": 0.2}
+SHARP = {**SPIKED, "alpha0": 20.0, "eta": 2.0, "noise": 0.0}
+
+
+def spiked(repeats: int) -> dict[str, float]:
+    """Milliseconds per point of spiked random features at the default accuracy, tables shared; nan if it does not converge."""
+    found: dict[str, float] = {}
+    for loss, labels, point in (("logistic", "sign", SPIKED), ("logistic", "sign", SHARP), ("hinge", "sign", SPIKED),
+                                ("huber", "real", SPIKED)):  # fmt: skip
+        problem = SpikedRandomFeatures(loss=loss, labels=labels, target="identity").compile()
+        rows, best = np.array([problem.point(point)] * 3), math.inf
+        for _ in range(repeats):
+            start = time.perf_counter()
+            batch = solve_points(problem, rows, Newton())
+            best = min(best, time.perf_counter() - start)
+        name = f"{loss}, alpha0 = {point['alpha0']:g}, noise = {point['noise']:g}"
+        found[name] = 1e3 * best / len(rows) if not batch.result.any() else math.nan
     return found

@@ -198,6 +198,8 @@ def logistic_regression(quick: bool) -> Iterator[Row]:
     yield Row("f", "logistic, 100 random points: Picard over ours", found["random theirs"] / found["random ours"], "x")
     yield Row("f", "logistic, 100 random points: largest relative error of Picard in q", found["random error"], "")
     yield Row("f", "logistic, 100 random points: not converged", found["random failed"], "", 0)
+    for name, value in losses.spiked(3 if quick else 10).items():
+        yield Row("f", f"srf, {name}: per point at 1e-10", value, "ms", 20.0 if name.startswith("logistic") else None)
 
 
 @dataclass

