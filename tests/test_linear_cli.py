@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from replica import cli
-from replica.figures import FIGURES
 from replica.results import open_results
 
 INPUT = {"u": [0.1, -0.2], "w": [0.3, 0.1], "gamma": 1, "eta_u": 1, "eta_w": 1, "A": 1, "B": 0.5, "C": None,
@@ -132,13 +131,3 @@ def test_phases_are_printed_and_drawn(run, tmp_path):
     assert run("phases", "--x", "c_u", "--y", "c_eta_w", "--output", str(path)).returncode == 0
     assert path.stat().st_size > 10_000
     assert "they are c_gamma" in run("phases", "c_q=1").stderr
-
-
-def test_every_figure_is_drawn(run, tmp_path):
-    listed = run("figure", "--list").stdout
-    for name in FIGURES:
-        assert name in listed
-        path = tmp_path / f"{name}.png"
-        assert run("figure", name, "--output", str(path)).returncode == 0
-        assert path.stat().st_size > 10_000
-    assert "the figures are" in run("figure", "nothing").stderr

@@ -16,7 +16,7 @@ POINT = {"alpha": 0.9, "beta": 1.2, "alpha0": 1.0, "eta": 2.0, "reg": 0.1, "nois
 CASES = [
     {},
     {"activation": "relu", "target": "tanh", "mean_mode": "finite"},
-    {"loss": "logistic", "labels": "sign", "target": "identity", "activation": "softplus"},
+    pytest.param({"loss": "logistic", "labels": "sign", "target": "identity", "activation": "softplus"}, marks=pytest.mark.slow),
 ]
 
 
