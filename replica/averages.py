@@ -22,7 +22,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.expr import Expr
 
-from .walk import REMEMBERED, one, pieces, replaced, symbols_in
+from .walk import REMEMBERED, one, replaced, shared, symbols_in
 
 
 def gaussian(names: str) -> Any:
@@ -61,7 +61,7 @@ class GaussianAverage(Expr):
             return f
         us, cov = tuple(us[i] for i in used), cov.extract(used, used)
         factor, f = f.as_independent(*us, as_Add=False)
-        node = Expr.__new__(cls, f, sp.Tuple(*us), sp.ImmutableMatrix(cov))
+        node = one(Expr.__new__(cls, shared(f), sp.Tuple(*us), sp.ImmutableMatrix(cov)))
         return node if factor == 1 else factor * node
 
     f = property(lambda self: self.args[0])
@@ -211,11 +211,19 @@ def _monomials(f: Any, variables: Iterable[Any]) -> list[Any]:
     return [c.xreplace(back) * m.xreplace(back) for m, c in grouped.items()]
 
 
-def outermost(expression: Any) -> list[GaussianAverage]:
+@lru_cache(REMEMBERED)
+def averages_in(expression: Any) -> frozenset[GaussianAverage]:
+    """All averages in an expression, those inside others included."""
+    inside = frozenset[GaussianAverage]().union(*[averages_in(a) for a in expression.args])
+    return inside | {expression} if isinstance(expression, GaussianAverage) else inside
+
+
+@lru_cache(REMEMBERED)
+def outermost(expression: Any) -> tuple[GaussianAverage, ...]:
     """The averages in an expression that are not inside another one, in a fixed order."""
-    nodes = pieces(expression, GaussianAverage)
-    inside = {inner for node in nodes for inner in pieces(node.f, GaussianAverage) | pieces(node.covariance, GaussianAverage)}
-    return sorted(nodes - inside, key=sp.default_sort_key)
+    nodes = averages_in(expression)
+    inside = frozenset[GaussianAverage]().union(*[averages_in(node.f) | averages_in(node.covariance) for node in nodes])
+    return tuple(sorted(nodes - inside, key=sp.default_sort_key))
 
 
 @lru_cache(REMEMBERED)

@@ -18,7 +18,7 @@ from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quan
 from solvers.quadrature import panel_capacity
 
 from .abbreviate import abbreviate
-from .averages import GaussianAverage, marginalise, outermost
+from .averages import averages_in, marginalise, outermost
 from .calculus import derivative
 from .channel_kernel import channel_call, channel_text, places_call, places_count
 from .free_entropy import FreeEntropy, ModelError
@@ -139,7 +139,8 @@ class Compiler:
             ready = [n for e in left.values() for n in outermost(e) if not symbols_in(n) & set(left)]
             self._resolve(writer, ready)
             held = writer.averages(ready, 0, GRID)
-            left = {name: replaced(e, held) for name, e in left.items()}
+            done: dict[Any, Any] = {}
+            left = {name: replaced(e, held, done) for name, e in left.items()}
             now = {name: e for name, e in left.items() if not symbols_in(e) & set(left)}
             if not now:
                 raise ModelError(f"{self.model.name}: {', '.join(map(str, left))} depend on each other in a circle")
@@ -262,7 +263,7 @@ class Compiler:
             for j in range(n):
                 out[sp.Symbol(f"_j{i}_{j}")] = self._lower(block.jacobian(i, j))
         # Stationarity of free order parameters shares the loop of the conjugates; what contains those comes after.
-        direct = {s: e for s, e in out.items() if pieces(e, GaussianAverage) and not symbols_in(e) & set(self.hats)}
+        direct = {s: e for s, e in out.items() if averages_in(e) and not symbols_in(e) & set(self.hats)}
         self._evaluate(w, {**targets, **direct})
         self._evaluate(w, {s: e for s, e in out.items() if s not in direct})
         for i in range(n):

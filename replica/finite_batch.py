@@ -1,29 +1,33 @@
 """The layer between weights and data when its rows keep the memory of a finite batch.
 
-After the step, given the batch X with residuals e, rows are Gaussian around the spike with covariance H/d,
+After the step, given the batch X with residuals e, rows of group k are Gaussian around the spike with covariance H_k/d,
 
-    H = (1 + a M)^2 + b N,   M = X^T diag(e) X/n0,   N = X^T diag(e^2) X/n0 .
+    H_k = (1 + a_k M)^2 + b_k N,  M = X^T diag(e) X/n0,  N = X^T diag(e^2) X/n0 .
 
-Everything the layer contributes is a function of ``s = ratio V2 V1_hat``: log det(1 + s H)/d, and the resolvent 1/(1 + s H)
-between the spike and the teacher.  Both are blocks of the inverse of
+Let S be what the data pull on the rows' outputs s = H^(1/2) g, in units in which they respond with H without data.  Everything
+the layer contributes is in the inverse of the pencil of (s, its source t, the initial rows u)
 
-    [[1 + s b N,  i root (1 + a M)],  [i root (1 + a M),  1]],   root = sqrt(s),
+    [[S, 1, 0], [1, -b N, -(1 + a M)], [0, -(1 + a M), 1]] = A + sum_mu C(e_mu) x_mu x_mu^T/n0 :
 
-whose deterministic equivalent ``[[G1, -i G12], [-i G12, G2]]`` is the stationary point of
+its blocks ss, su, uu are the covariances of s and u when the data pull.  A and C have K rows and columns for each of s, t, u;
+C has none in s.  The deterministic equivalent G of the inverse, [[-G1, -G12], [-G12^T, G2]] in (t, u), is the stationary point of
 
-    log((1 + Gh1)(1 + Gh2) + (root + Gh12)^2) - G1 Gh1 - 2 G12 Gh12 - G2 Gh2 + E log(1 + D/alpha0) alpha0,
-    D = s (b G1 + (a^2/alpha0) (G1 G2 + G12^2)) e^2 + 2 a root G12 e .
+    log |det(A + Gh)| - tr G Gh + alpha0 E log det(1 + C(e) G/alpha0),   det(1 + C G/alpha0) = 1 + D/alpha0 .
 
 G and the derivative R of it along the forces are order parameters like others: nothing is solved by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
 from typing import Any
 
 import sympy as sp
+
+from .walk import replaced, shared
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,14 @@ class Batch:
     average : callable
         E over teacher field and labels of an expression in `field` and `residual`.
     field, residual : symbols
-    a, b : expressions
-        Of the covariance H.
+    a, b : sequences of K expressions
+        Of the covariances H_k.
     inverse : expression
         1/alpha0.
-    gamma : expression
-        Overlap of the spike with the teacher; rho below is ``sqrt(1 - gamma^2)``.
-    length : expression
-        Norm of the spike before scaling, |X^T e/n0|.
+    gamma, rho : expressions
+        Overlap of the spike with the teacher, and ``sqrt(1 - gamma^2)``.
+    pressure : expression
+        1/alpha0 over the norm |X^T e/n0| of the spike before scaling; 0 without batch or step.
     inverse_rho : expression
         1/rho; 0 without batch or step, when the rest of the teacher is just one more direction.
     idle : expression
@@ -52,103 +56,188 @@ class Batch:
     average: Callable[[Any], Any]
     field: Any
     residual: Any
-    a: Any
-    b: Any
+    a: Sequence[Any]
+    b: Sequence[Any]
     inverse: Any
     gamma: Any
-    length: Any
+    rho: Any
+    pressure: Any
     inverse_rho: Any
     idle: Any
 
 
-def trace_term(batch: Batch, s: Any, change: Any, g: Any, g_change: Any, g_hat: Any, g_hat_change: Any) -> Any:
-    """Twice the layer's trace part: the derivative of the functional along `change` of s, and of G and its conjugates.
+@dataclass(frozen=True)
+class Blocks:
+    """A symmetric matrix in (t, u), [[-first, -off], [-off^T, second]], of K x K blocks."""
 
-    Couplings of G and conjugates are not included.
+    first: Any
+    off: Any
+    second: Any
+
+    @property
+    def matrix(self) -> Any:
+        return sp.Matrix(sp.BlockMatrix([[-self.first, -self.off], [-self.off.T, self.second]]))
+
+
+class Layer:
+    """One layer at given order parameters.
 
     Parameters
     ----------
-    s, change : expression
-    g, g_change, g_hat, g_hat_change : sequence of 3 expressions
-        (G1, G12, G2), their derivatives along the forces, and the conjugates of both.
+    batch : Batch
+    pull : matrix, shape (K, K)
+        S of the module's docstring.
+    g, g_hat : Blocks
+        G and its conjugate.
     """
-    names = sp.symbols("s G1 G12 G2 Gh1 Gh12 Gh2", positive=True)
-    moves = dict(zip(names, (change, *g_change, *g_hat_change), strict=True))
-    at = dict(zip(names, (s, *g, *g_hat), strict=True))
-    t, *xs = names
-    hats = xs[3:]
-    determinant = (1 + hats[0]) * (1 + hats[2]) + (sp.sqrt(t) + hats[1]) ** 2
-    energy = _energy(batch, t, *xs[:3])
-    traced = sp.Add(*[sp.diff(sp.log(determinant), n) * dn for n, dn in moves.items()])
-    sampled = sp.Add(*[sp.diff(energy, n) * dn for n, dn in moves.items()]) / (1 + batch.inverse * energy)
-    return traced.xreplace(at) + batch.average(sampled.xreplace(at))
+
+    def __init__(self, batch: Batch, pull: Any, g: Blocks, g_hat: Blocks) -> None:
+        self.batch, self.pull, self.g, self.count = batch, pull, g, pull.rows
+        self.free = _inverse(pull, g_hat)
+        self._averages: dict[Any, Any] = {}
+
+    @cached_property
+    def _powers(self) -> dict[int, Any]:
+        """Coefficients of the powers of the residual in D, with symbols for G."""
+        rows = sp.Matrix(
+            sp.BlockMatrix([[self._names.first, self._names.off], [self._names.off.T, -self._names.second]])
+        )
+        out: dict[int, Any] = {}
+        # A principal minor of C G takes t, u, both or none of each group.  Rows of C G are, in t, e^2 b times the row t of `rows`
+        # and e a times its row u; in u, e a times its row t.  With t and u both taken, the first of these drops out.
+        n, choices = self.count, []
+        for k, (a, b) in enumerate(zip(self.batch.a, self.batch.b, strict=True)):
+            t, u = k, n + k
+            choices.append([(0, 1, (), ()), (2, b, (t,), (t,)), (1, a, (u,), (t,)), (1, a, (t,), (u,)),
+                            (2, a**2, (u, t), (t, u))])  # fmt: skip
+        for taken in product(*choices):
+            columns = [c for _, _, _, cs in taken for c in cs]
+            if not columns:
+                continue
+            minor = rows.extract([r for _, _, rs, _ in taken for r in rs], columns).det(method="berkowitz")
+            power = sum(p for p, *_ in taken)
+            factor = sp.Mul(*[f for _, f, _, _ in taken], self.batch.inverse ** (len(columns) - 1))
+            out[power] = out.get(power, 0) + factor * minor
+        return out
+
+    @cached_property
+    def _names(self) -> Blocks:
+        """Symbols for the entries of G: differentiating with respect to these is not confused by what G is made of."""
+        n = self.count
+        first, second = (
+            sp.Matrix(n, n, lambda i, j, s=s: sp.Symbol(f"{s}_{min(i, j)}_{max(i, j)}")) for s in ("g1", "g2")
+        )
+        return Blocks(first, sp.Matrix(n, n, lambda i, j: sp.Symbol(f"g12_{i}_{j}")), second)
+
+    @cached_property
+    def _at(self) -> dict[Any, Any]:
+        return dict(self._pairs(self.g))
+
+    def _pairs(self, values: Blocks) -> list[tuple[Any, Any]]:
+        """Names of the entries of G, each once, with the entries of `values`."""
+        pairs = [(name, value) for names, block in ((self._names.first, values.first), (self._names.off, values.off),
+                 (self._names.second, values.second)) for name, value in zip(names, block, strict=True)]  # fmt: skip
+        return list(dict(pairs).items())
+
+    def _sampled(self, power: int, weight: Any = 1) -> Any:
+        """E weight e^power/(1 + D/alpha0)."""
+        if (power, weight) not in self._averages:
+            e = self.batch.residual
+            energy = sp.Add(*[replaced(d, self._at) * e**j for j, d in self._powers.items()])
+            self._averages[power, weight] = self.batch.average(weight * e**power / (1 + self.batch.inverse * energy))
+        return self._averages[power, weight]
+
+    def moment(self, weight: Any, power: int = 0) -> Any:
+        """E weight e^power C (1 + G C/alpha0)^-1, in (t, u)."""
+        entries = {
+            name: sp.Add(*[replaced(sp.diff(d, name), self._at) * self._sampled(j + power, weight)
+                           for j, d in self._powers.items() if sp.diff(d, name) != 0])
+            for name in self._at
+        }  # fmt: skip
+
+        def part(names: Any, symmetric: bool) -> Any:
+            """D sees an entry off the diagonal of a symmetric block twice, as it sees every entry off the blocks' diagonal."""
+            return names.applyfunc(
+                lambda x: entries[x] * (1 if symmetric and x in set(names.diagonal()) else sp.Rational(1, 2))
+            )
+
+        return Blocks(
+            part(self._names.first, True), part(self._names.off, False), part(self._names.second, True)
+        ).matrix
+
+    def trace_term(self, change: Any, g_change: Blocks, g_hat_change: Blocks) -> Any:
+        """Twice the layer's trace part: derivative of the functional along `change` of S, and of G and its conjugates.
+
+        Couplings of G and conjugates are not included.
+        """
+        n = self.count
+        moved = sp.diag(change, g_hat_change.matrix)
+        traced = sp.Add(*[self.free[i, j] * moved[j, i] for i in range(3 * n) for j in range(3 * n)])
+        moves = self._pairs(g_change)
+        sampled = [sp.Add(*[replaced(sp.diff(d, name), self._at) * r for name, r in moves]) * self._sampled(j)
+                   for j, d in self._powers.items()]  # fmt: skip
+        return traced + sp.Add(*sampled)
+
+    def response(self) -> Any:
+        """Covariances of s along the spike, s along the rest of the teacher, and the initial rows along the spike.
+
+        Returns
+        -------
+        Matrix, shape (3 K, 3 K)
+            Symmetric; the pull of the data along the spike is taken out.
+        """
+        batch, n, field = self.batch, self.count, self.batch.field
+        seen, rows = slice(n, 3 * n), slice(0, n)
+        g = self.free[:, :]
+        g[seen, seen] = self.g.matrix
+        teacher = _inverse(self.pull, self._split(self.moment(field**2)))
+        # Samples make the spike as well: leave one out along the teacher, whose field weighs them, and two along the spike.
+        weighed = sp.diag(sp.zeros(n), self.moment(field, 1))
+        left = _shared(batch.gamma * sp.eye(3 * n) - batch.pressure * weighed * g)
+        mixed = _shared(teacher * left)
+        own = sp.diag(sp.zeros(n), self.moment(1, 2))
+        spike = _shared(batch.rho**2 * g - batch.pressure**2 * g * own * g + left.T * mixed)
+        vv, wv, ww = spike[rows, rows], mixed[rows, rows], teacher[rows, rows]
+        zv = batch.inverse_rho * (wv - batch.gamma * vv)
+        zz = batch.inverse_rho**2 * (ww - batch.gamma * (wv + wv.T) + batch.gamma**2 * vv) + batch.idle * g[rows, rows]
+        last = slice(2 * n, 3 * n)
+        vu, zu = spike[rows, last], batch.inverse_rho * (mixed[rows, last] - batch.gamma * spike[rows, last])
+        full = sp.Matrix(sp.BlockMatrix([[vv, zv.T, vu], [zv, zz, zu], [vu.T, zu.T, spike[last, last]]]))
+        through = full[:, rows]
+        return full + through * _inverted(sp.eye(n) - self.pull * vv) * self.pull * through.T
+
+    def _split(self, matrix: Any) -> Blocks:
+        n = self.count
+        return Blocks(-matrix[:n, :n], -matrix[:n, n:], matrix[n:, n:])
 
 
-def _energy(batch: Batch, s: Any, g1: Any, g12: Any, g2: Any) -> Any:
-    """D of the module's docstring."""
-    e = batch.residual
-    square = batch.b * g1 + batch.a**2 * batch.inverse * (g1 * g2 + g12**2)
-    return s * square * e**2 + 2 * batch.a * sp.sqrt(s) * g12 * e
+def _inverse(pull: Any, h: Blocks) -> Any:
+    """Inverse of A + h in (s, t, u); S may be singular."""
+    n = pull.rows
+    kept = _inverted(sp.eye(n) + h.second)
+    source = kept * (sp.eye(n) + h.off.T)
+    spread = _shared(h.first + (sp.eye(n) + h.off) * source)
+    ts = _inverted(sp.eye(n) + pull * spread)
+    tt = _shared(-ts * pull)
+    return _shared(sp.Matrix(sp.BlockMatrix([
+        [spread * ts, ts.T, (source * ts).T],
+        [ts, tt, tt * source.T],
+        [source * ts, source * tt, kept + source * tt * source.T],
+    ])))  # fmt: skip
 
 
-def response(batch: Batch, s: Any, g: Any) -> Any:
-    """Response, per V2 ratio, of overlaps: rows with the spike, rows with the rest of the teacher, initial rows with the spike.
-
-    Returns
-    -------
-    Matrix, shape (3, 3)
-        Symmetric; the pull of the data on the direction of the spike is taken out.
-    """
-    g1, g12, g2 = g
-    a, b, inverse, e, field, root = batch.a, batch.b, batch.inverse, batch.residual, batch.field, sp.sqrt(s)
-    weight = 1 / (1 + inverse * _energy(batch, s, g1, g12, g2))
-
-    def mean(f: Any) -> Any:
-        return batch.average(f * weight)
-
-    # (1 + C G/alpha0)^-1, averaged with e*field, and with e^2 G/alpha0.  In real form: off-diagonal entries are -i times these.
-    along, across = s * b * e**2, root * a * e
-    left = sp.Matrix([
-        [mean(e * field * (1 + inverse * across * g12)), inverse * mean(e * field * (across * g2 - along * g12))],
-        [inverse * mean(e * field * across * g1), mean(e * field * (1 + inverse * (along * g1 + across * g12)))],
-    ])  # fmt: skip
-    own = _times(_real(g1, g12, g2), sp.Matrix([
-        [inverse * mean(e**2 * (1 + inverse * across * g12)), inverse**2 * mean(e**2 * (across * g2 - along * g12))],
-        [inverse**2 * mean(e**2 * across * g1), inverse * mean(e**2 * (1 + inverse * (along * g1 + across * g12)))],
-    ]))  # fmt: skip
-    # The same as G along the teacher, whose field weighs the samples.
-    h1 = mean(field**2 * s * e**2 * (b + a**2 * inverse * g2))
-    h12 = mean(field**2 * (across + s * a**2 * e**2 * inverse * g12))
-    h2 = mean(field**2 * s * a**2 * e**2 * inverse * g1)
-    determinant = (1 + h1) * (1 + h2) + (root + h12) ** 2
-    teacher = _real(1 + h2, root + h12, 1 + h1) / determinant
-    mixed = _times(teacher, left)
-    spike = own + _times(left.T, mixed)
-    gamma, across_rho = batch.gamma, batch.inverse_rho
-    ww, wv, vv = teacher, mixed / batch.length, spike / batch.length**2
-    j_vv = vv[0, 0]
-    j_vz = (wv[0, 0] - gamma * j_vv) * across_rho
-    j_zz = (ww[0, 0] - 2 * gamma * wv[0, 0] + gamma**2 * j_vv) * across_rho**2 + batch.idle * g1
-    # (1 + a M)/(1 + s H) between the spike and itself, and the rest of the teacher.
-    k_vv = vv[1, 0] / root
-    k_vz = (wv[1, 0] - gamma * vv[1, 0]) * across_rho / root
-    full = sp.Matrix([
-        [(1 - j_vv) / s, -j_vz / s, k_vv],
-        [-j_vz / s, (1 - j_zz) / s, k_vz],
-        [k_vv, k_vz, vv[1, 1]],
-    ])  # fmt: skip
-    through = full[:, 0]
-    return full + through * through.T * s / j_vv
+def _shared(matrix: Any) -> Any:
+    return sp.Matrix(*matrix.shape, [shared(e) for e in matrix])
 
 
-def _real(first: Any, off: Any, second: Any) -> Any:
-    """A symmetric matrix with imaginary off-diagonal entries -i off, as the real matrix of the moduli."""
-    return sp.Matrix([[first, off], [off, second]])
+def _inverted(matrix: Any) -> Any:
+    """By cofactors: no pivots to choose.  sympy would expand entries that are not symbols."""
+    names, inverse = _inverse_of_symbols(matrix.rows)
+    rule = dict(zip(names, matrix, strict=True))
+    return inverse.applyfunc(lambda e: replaced(e, rule))
 
 
-def _times(a: Any, b: Any) -> Any:
-    """Product of two such matrices, in the same form: two off-diagonal factors make -1."""
-    return sp.Matrix([
-        [a[0, 0] * b[0, 0] - a[0, 1] * b[1, 0], a[0, 0] * b[0, 1] + a[0, 1] * b[1, 1]],
-        [a[1, 0] * b[0, 0] + a[1, 1] * b[1, 0], a[1, 1] * b[1, 1] - a[1, 0] * b[0, 1]],
-    ])  # fmt: skip
+@cache
+def _inverse_of_symbols(n: int) -> tuple[Any, Any]:
+    names = sp.Matrix(n, n, sp.symbols(f"a:{n}:{n}"))
+    return names, names.adjugate() / names.det(method="berkowitz")

@@ -20,8 +20,8 @@ from typing import Any
 import sympy as sp
 
 from .averages import marginalise
-from .calculus import derivative
-from .walk import replaced, symbols_in
+from .calculus import derivative, gradient
+from .walk import replaced, shared, symbols_in
 
 
 class ModelError(ValueError):
@@ -100,7 +100,9 @@ class FreeEntropy:
         self.couplings = tuple(couplings)
         self.free = tuple(free)
         # Integrating out polynomial variables first means no derivative ever falls on a discontinuous teacher.
-        self.potential_hat, self.potential, self.mixed = (marginalise(e) for e in (potential_hat, potential, mixed))
+        self.potential_hat, self.potential, self.mixed = (
+            shared(marginalise(shared(sp.S.Zero + e))) for e in (potential_hat, potential, mixed)
+        )
         overlaps, hats = [x for x, _, _ in self.couplings], [h for _, h, _ in self.couplings]
         for group in (overlaps + list(self.free), hats):
             twice = {str(s) for s in group if group.count(s) > 1}
@@ -127,9 +129,10 @@ class FreeEntropy:
     @cached_property
     def saddle_point(self) -> SaddlePoint:
         """The stationarity conditions, by differentiation."""
+        mixed = gradient(self.mixed, [y for x, h, _ in self.couplings for y in (x, h)])
         saddle = SaddlePoint(
-            hats={h: -(derivative(self.potential, x) + derivative(self.mixed, x)) / c for x, h, c in self.couplings},
-            overlaps={x: -(derivative(self.potential_hat, h) + derivative(self.mixed, h)) / c for x, h, c in self.couplings},
+            hats={h: -(derivative(self.potential, x) + mixed[x]) / c for x, h, c in self.couplings},
+            overlaps={x: -(derivative(self.potential_hat, h) + mixed[h]) / c for x, h, c in self.couplings},
             stationarity={m: derivative(self.potential, m) for m in self.free},
         )
         _ = saddle.hats_in_order

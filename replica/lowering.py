@@ -11,21 +11,30 @@ Hoisting and fusing happen in `printing`, where loops are written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
 
-from .averages import GaussianAverage, outermost
+from .averages import GaussianAverage, averages_in
 from .model import Definition, Model, Parameter, definition_function
 from .printing import LoweringError, variable
 from .spectral import closed_form
-from .walk import pieces, replaced, symbols_in
+from .walk import REMEMBERED, one, pieces, replaced, symbols_in
 
 
 def standardise(expression: Any, depth: int = 0) -> Any:
     """Averages over correlated Gaussians -> nested averages over iid standard normals, named by depth."""
-    expression = closed_form(expression)
-    return replaced(expression, {node: _standard(node, depth) for node in outermost(expression)})
+    return _standardised(closed_form(expression), depth)
+
+
+@lru_cache(REMEMBERED)
+def _standardised(e: Any, depth: int) -> Any:
+    if isinstance(e, GaussianAverage):
+        return _standard(e, depth)
+    if not e.args or not averages_in(e):
+        return e
+    return one(e.func(*[_standardised(a, depth) for a in e.args]))
 
 
 def _standard(node: GaussianAverage, depth: int) -> Any:
@@ -81,7 +90,7 @@ class Table:
 
     def tabulate(self, expression: Any) -> Any:
         """Replace the averages in a standardised expression that need parameters only by table entries."""
-        nodes = sorted(pieces(expression, GaussianAverage), key=sp.default_sort_key)  # table names must not depend on hashing
+        nodes = sorted(averages_in(expression), key=sp.default_sort_key)  # table names must not depend on hashing
         found = {}
         allowed = self.parameters | set(self.scalars)
         for node in nodes:

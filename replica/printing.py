@@ -16,7 +16,7 @@ from typing import Any
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
-from .averages import GaussianAverage, outermost
+from .averages import GaussianAverage, averages_in, outermost
 from .functions import PRIMITIVES
 from .relaxation import PIECES
 from .spectral import TRANSFORMS
@@ -163,10 +163,11 @@ class FunctionWriter:
         placed, columns = place_columns(integrands, depth)
         hoisted: dict[Any, Any] = {}
         moving = {z, *columns}
-        outside = {a for e in placed for a in pieces(e, GaussianAverage) if not symbols_in(a) & moving}
+        outside = {a for e in placed for a in averages_in(e) if not symbols_in(a) & moving}
         if outside:
             held_outside = self.averages(outside, depth + 1, rule)
-            placed = [replaced(e, held_outside) for e in placed]
+            done: dict[Any, Any] = {}
+            placed = [replaced(e, held_outside, done) for e in placed]
         integrands = [_hoist(_reciprocals(e), moving, hoisted, self.new) for e in placed]
         if hoisted:
             self.assign_all([(s, e) for e, s in hoisted.items()])

@@ -167,7 +167,8 @@ class _Resolvent:
             return np.array([values[name if groups == 1 else f"{name}_{k}"] for k in range(groups)])
 
         self.weight, self.mu0 = columns["weight"], grouped(columns, "mu0")
-        self.mu1sq, self.mu2sq, self.c = grouped(columns, "mu1") ** 2, grouped(columns, "mu2sq"), grouped(scalars, "c")
+        self.mu1, self.mu2sq, self.c = grouped(columns, "mu1"), grouped(columns, "mu2sq"), grouped(scalars, "c")
+        self.mu1sq = self.mu1**2
         shares = np.array([self.parameters.get(f"share_{k}", 1.0) for k in range(groups)])
         self.share = shares / shares.sum()
         self.delta = self.parameters["alpha"] / self.parameters["beta"]
@@ -184,13 +185,19 @@ class _Resolvent:
 
     def start(self, z: Complex) -> Complex:
         """The solution far from the spectrum."""
-        far = {"G1": 1.0, "G2": 1.0, "G12": 1e-3}
         out = []
         for name in self.names:
             kind, *groups = name.split("_")
-            k = int(groups[0]) if groups else 0
-            size = self.share[k] * (self.c[k] if kind == "V1" else 1.0) if len(set(groups)) < 2 else 0.0
-            out.append(np.full(z.shape, far[kind], dtype=complex) if kind in far else -size / z)
+            k, other = (int(groups[0]), int(groups[-1])) if groups else (0, 0)
+            if kind == "G2":
+                out.append(np.full(z.shape, float(k == other), dtype=complex))
+            elif kind in ("G1", "G12"):  # the pull of the data, on rows that do not yet screen it
+                mutual = (self.mu1[k] * self.mu1[other]) @ self.weight
+                root = np.sqrt(self.share[k] * self.share[other])
+                out.append(-self.parameters["beta"] * self.delta * root * mutual / z)
+            else:
+                size = self.share[k] * (self.c[k] if kind == "V1" else 1.0) if k == other else 0.0
+                out.append(-size / z)
         return np.array(out)
 
     def newton(self, z: Complex, v: Complex, steps: int) -> Complex:

@@ -21,6 +21,19 @@ def one(e: Any) -> Any:
     return e
 
 
+def shared(expression: Any) -> Any:
+    """The same expression, of which equal pieces are one and the same object."""
+    done: dict[int, Any] = {}  # by identity: comparing pieces is what this makes cheap
+
+    def visit(e: Any) -> Any:
+        if id(e) not in done:
+            args = [visit(a) for a in e.args]
+            done[id(e)] = one(e.func(*args) if any(a is not b for a, b in zip(args, e.args, strict=True)) else e)
+        return done[id(e)]
+
+    return visit(expression)
+
+
 def pieces(expression: Any, kind: Any) -> set[Any]:
     """`expression.atoms(kind)`."""
     found, seen, left = set(), set(), [expression]
@@ -35,16 +48,23 @@ def pieces(expression: Any, kind: Any) -> set[Any]:
     return found
 
 
-def replaced(expression: Any, rule: Mapping[Any, Any]) -> Any:
-    """`expression.xreplace(rule)`."""
+def replaced(expression: Any, rule: Mapping[Any, Any], done: dict[Any, Any] | None = None) -> Any:
+    """`expression.xreplace(rule)`.
+
+    Parameters
+    ----------
+    done : dict, optional
+        What earlier calls with the same rule found: expressions that share pieces are then walked once.
+    """
     if not rule:
         return expression
-    done: dict[Any, Any] = {}
+    done = {} if done is None else done
+    symbols = frozenset(rule) if all(key.is_Symbol for key in rule) else None
 
     def visit(e: Any) -> Any:
         if e in rule:
             return rule[e]
-        if not e.args:
+        if not e.args or (symbols is not None and symbols.isdisjoint(symbols_in(e))):
             return e
         if e not in done:
             args = [visit(a) for a in e.args]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import sympy as sp
 
 from ..averages import GaussianAverage, gaussian
-from ..finite_batch import Batch, response, trace_term
+from ..finite_batch import Batch, Blocks, Layer
 from ..free_entropy import FreeEntropy
 from ..functions import normal_cdf
 from ..model import (
@@ -17,7 +17,6 @@ from ..model import (
     Definition,
     FunctionOption,
     LossOption,
-    OptionError,
     OrderParameter,
     Parameter,
     WholeOption,
@@ -70,7 +69,7 @@ class SpikedRandomFeatures(Supervised):
     published variance.  In the trained network the step also rescales row i by ``1 + coupling <v, w_i>``, of relative size
     d^(-1/2) but aligned with theta, so it changes the error at leading order (by some per cent); ``bulk="coupled"`` has
     it.  docs/theory/srf.md section 3.  ``bulk="exact"`` has that and the anisotropy of rows that remember a finite batch:
-    the theory of the trained network at any alpha0 (section 5.1 there; one group of neurons).
+    the theory of the trained network at any alpha0 (section 5.1 there).
 
     Source: arXiv:2402.04980; docs/theory/srf.md section 9 for the free entropy in these variables.
     """
@@ -117,13 +116,15 @@ class SpikedRandomFeatures(Supervised):
     theta = OrderParameter("overlap with the spike", index=GROUP, latex=r"\theta")
     psi = OrderParameter("overlap with the target direction orthogonal to the spike", index=GROUP, latex=r"\psi")
     m = OrderParameter("mean readout, rescaled by sqrt(p)", index=GROUP, free=True)
-    nu = OrderParameter("overlap of the readout with initial rows along the spike", latex=r"\nu", only=EXACT)
-    G1 = OrderParameter("resolvent of the rows' covariance", lower=0, start=0.5, latex="G_1", only=EXACT)
-    G12 = OrderParameter("the same times the kept part of the initial rows", start=0.3, latex="G_{12}", only=EXACT)
-    G2 = OrderParameter("share of the initial rows that the data do not see", lower=0, start=0.5, latex="G_2", only=EXACT)
-    R1 = OrderParameter("change of G1 along the forces", latex="R_1", only=EXACT)
-    R12 = OrderParameter("change of G12 along the forces", latex="R_{12}", only=EXACT)
-    R2 = OrderParameter("change of G2 along the forces", latex="R_2", only=EXACT)
+    nu = OrderParameter("overlap of the readout with initial rows along the spike", index=GROUP, latex=r"\nu", only=EXACT)
+    G1 = OrderParameter("pull of the data on the rows' outputs, screened by the rows", index=PAIR, symmetric=True, lower=0,
+                        start=0.5, latex="G_1", only=EXACT)  # fmt: skip
+    G12 = OrderParameter("the same times the kept part of the initial rows", index=PAIR, start=0.3, latex="G_{12}", only=EXACT)
+    G2 = OrderParameter("share of the initial rows that the data do not see", index=PAIR, symmetric=True, lower=0, start=0.5,
+                        latex="G_2", only=EXACT)  # fmt: skip
+    R1 = OrderParameter("change of G1 along the forces", index=PAIR, symmetric=True, latex="R_1", only=EXACT)
+    R12 = OrderParameter("change of G12 along the forces", index=PAIR, latex="R_{12}", only=EXACT)
+    R2 = OrderParameter("change of G2 along the forces", index=PAIR, symmetric=True, latex="R_2", only=EXACT)
     q1_hat = Conjugate(V1, -half)
     q2_hat = Conjugate(V2, -half)
     V1_hat = Conjugate(q1, half)
@@ -164,22 +165,21 @@ class SpikedRandomFeatures(Supervised):
     mu1 = Definition("linear feature given kappa", of="kappa", index=GROUP, latex=r"\mu_1")
     mu2sq = Definition("variance of the remaining feature given kappa", of="kappa", index=GROUP, latex=r"\mu_2^2")
 
-    length = Definition("norm of the spike before scaling", latex=r"|\bar v|", only=EXACT)
-    kept = Definition("coefficient of the batch's matrix M in the rows", latex="a", only=EXACT)
-    shaken = Definition("coefficient of the batch's matrix N in the rows' covariance", latex="b", only=EXACT)
+    pressure = Definition("inverse batch ratio over the norm of the spike before scaling; 0 without batch or step",
+                          latex=r"\wp", only=EXACT)  # fmt: skip
+    kept = Definition("coefficient of the batch's matrix M in the rows, per unit of u", latex="a", only=EXACT)
+    shaken = Definition("coefficient of the batch's matrix N in the rows' covariance, per unit of u^2", latex="b", only=EXACT)
     idle = Definition("1 without batch or step, else 0", only=EXACT)
     inverse_rho = Definition("1/rho, or 0 without batch or step", latex=r"\rho^{-1}", only=EXACT)
     aim = Definition("mean label given the teacher field", of="kappa", latex=r"\bar y", only=EXACT)
     bent = Definition("response of the mean feature to an initial row's overlap with the spike", of="kappa",
-                      latex=r"\chi_0", only=EXACT)  # fmt: skip
+                      index=GROUP, latex=r"\chi_0", only=EXACT)  # fmt: skip
     chi = Definition("response of the mean feature to a row's overlap with the spike", of="kappa", index=GROUP, latex=r"\chi")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.finite = self.choices["mean_mode"] == "finite"
         self.exact = self.choices["bulk"] == "exact"
-        if self.exact and self.choices["groups"] > 1:
-            raise OptionError(f"srf: bulk = exact is known for one group of neurons, not groups = {self.choices['groups']}")
         if self.sign:
             self.choices["label"] = self.choices["target"].signed()
 
@@ -202,10 +202,16 @@ class SpikedRandomFeatures(Supervised):
         shares = entries(self.share) if self.choices["groups"] > 1 else [sp.S.One]
         return [s / sp.Add(*shares) for s in shares]
 
+    def _readouts(self) -> list[Any]:
+        return entries(self.u) if self.choices["groups"] > 1 else [sp.S.One]
+
+    def _first_output(self) -> Any:
+        """What the network predicts before the step."""
+        return sp.Add(*[s * u for s, u in zip(self._shares(), self._readouts(), strict=True)]) * self.h0
+
     def definitions(self) -> Mapping[Any, Any]:
         sigma, slope, target = self.activation, self.activation.almost_everywhere, self._mean_label
-        readouts = entries(self.u) if self.choices["groups"] > 1 else [sp.S.One]
-        start = sp.Add(*[s * u for s, u in zip(self._shares(), readouts, strict=True)]) * self.h0
+        start = self._first_output()
         if self.sign:  # labels have unit square
             residual_var = 1 - 2 * start * self.t0 + start**2
         elif self.bulk == "notebook":  # as published: residuals are taken for labels, and labels for noiseless ones
@@ -240,22 +246,22 @@ class SpikedRandomFeatures(Supervised):
         if self.exact:
             slope_rest = GaussianAverage((slope(z) - self.h1 - self.e2 * z) ** 2, z)
             shared |= {
-                self.length: spike,
                 self.kept: self.step * self.e2,
                 self.shaken: self.step**2 * slope_rest * self.batch,
                 self.idle: sp.Piecewise((1, sp.Eq(self.step * self.batch, 0)), (0, True)),
+                self.pressure: sp.Piecewise((0, sp.Eq(self.idle, 1)), (self.batch / spike, True)),
                 self.inverse_rho: sp.Piecewise((0, sp.Eq(self.idle, 1)), (1 / self.rho, True)),
                 self.aim(kappa): target(kappa),
             }
         grouped = [self.r, self.row, self.row_spike, self.c, self.c_spike, self.coupling]
         grouped += [f(kappa) for f in (self.mu0, self.mu1, self.mu2sq, self.chi)]
-        by_group = [self._group(k, self.step * u, spike) for k, u in enumerate(readouts)]
+        if self.exact:
+            grouped.append(self.bent(kappa))
+        by_group = [self._group(k, self.step * u, spike) for k, u in enumerate(self._readouts())]
         shared |= {
             name: values[0] if len(values) == 1 else sp.ImmutableMatrix(values)
             for name, *values in zip(grouped, *by_group, strict=True)
         }
-        if self.exact:
-            shared[self.bent(kappa)] = self.coupling * self.row * self._curvature(0)
         return shared
 
     def _curvature(self, k: int) -> Any:
@@ -271,6 +277,7 @@ class SpikedRandomFeatures(Supervised):
         )
         mu0, mu1 = (entries(e(kappa))[k] for e in (self.mu0, self.mu1))
         stretched = sp.Piecewise((rate * self.e2 * self.t2, sp.Eq(self.alpha0, sp.oo)), (0, True))
+        bent = coupling * row * self._curvature(k)
         return [
             rate * self.h1 * spike,
             1 + rate * self.e2 * self.residual_mean,
@@ -283,7 +290,8 @@ class SpikedRandomFeatures(Supervised):
             # Two passes: as a difference of moments it can come out negative.
             GaussianAverage((feature - mu0 - mu1 * g) ** 2, g, [[c]]),
             # A row's norm changes the mean feature through its curvature.
-            kappa * mu1 + (0 if self.exact else coupling * row * row_spike / c_spike * self._curvature(k)),
+            kappa * mu1 + (0 if self.exact else bent * row_spike / c_spike),
+            *([bent] if self.exact else []),
         ]
 
     def _given_kappa(self) -> tuple[Any, Any, Any, Any]:
@@ -294,7 +302,7 @@ class SpikedRandomFeatures(Supervised):
         def spread(linear: Any, rest: Any) -> Any:
             return (mu1.T * square(linear) * mu1)[0] + mu2sq.dot(rest)
 
-        bent = self.bent(kappa) * self.nu if self.exact else 0
+        bent = sp.Matrix(entries(self.bent(kappa))).dot(sp.Matrix(entries(self.nu))) if self.exact else 0
         return mu0.dot(m) + chi.dot(theta) + bent, mu1.dot(psi), spread(self.q1, q2), spread(self.V1, v2)
 
     def closed_fields(self) -> tuple[Any, Any, Any]:
@@ -340,24 +348,30 @@ class SpikedRandomFeatures(Supervised):
 
     def _remembering_layer(self) -> Any:
         """The layer whose rows remember the batch of the step: docs/theory/srf.md section 5.1."""
-        residual = sp.Symbol("residual", real=True)
+        residual, start = sp.Symbol("residual", real=True), self._first_output()
 
         def average(f: Any) -> Any:
             if self.sign:
-                values = [((1 + y * self.aim(kappa)) / 2, y - self.h0) for y in (1, -1)]
+                values = [((1 + y * self.aim(kappa)) / 2, y - start) for y in (1, -1)]
                 return GaussianAverage(sp.Add(*[p * f.xreplace({residual: e}) for p, e in values]), kappa)
-            e = self.aim(kappa) - self.h0 + sp.sqrt(self.noise) * xi
+            e = self.aim(kappa) - start + sp.sqrt(self.noise) * xi
             return GaussianAverage(GaussianAverage(f.xreplace({residual: e}), xi), kappa)
 
-        batch = Batch(average, kappa, residual, self.kept, self.shaken, self.batch, self.gamma, self.length,
+        batch = Batch(average, kappa, residual, [self.kept * u for u in self._readouts()],
+                      [self.shaken * u**2 for u in self._readouts()], self.batch, self.gamma, self.rho, self.pressure,
                       self.inverse_rho, self.idle)  # fmt: skip
-        s = self.beta * self.V2 * self.V1_hat
-        g, change = (self.G1, self.G12, self.G2), (self.R1, self.R12, self.R2)
-        g_hat, change_hat = (self.G1_hat, self.G12_hat, self.G2_hat), (self.R1_hat, self.R12_hat, self.R2_hat)
-        along = self.V2 * self.q1_hat - self.q2 * self.V1_hat
-        forces = sp.Matrix([self.theta_hat, self.psi_hat, self.nu_hat])
-        pulled = (forces.T * response(batch, s, g) * forces)[0]
-        return half * (trace_term(batch, s, along, g, change, g_hat, change_hat) + self.beta * self.V2 * pulled)
+        v2, q2 = entries(self.V2), entries(self.q2)
+        root = sp.diag(*[sp.sqrt(self.beta * v) for v in v2])  # rows' outputs in units of their own response
+        pull, pulled = root * square(self.V1_hat) * root, root * square(self.q1_hat) * root
+        shrunk = pull * sp.diag(*[q / v for q, v in zip(q2, v2, strict=True)])
+        g, change, g_hat, change_hat = (
+            Blocks(*(square(getattr(self, f"{name}{suffix}")) for name in names))
+            for suffix in ("", "_hat") for names in (("G1", "G12", "G2"), ("R1", "R12", "R2"))
+        )  # fmt: skip
+        layer = Layer(batch, pull, g, g_hat)
+        traced = layer.trace_term((pulled - (shrunk + shrunk.T) / 2) / self.beta, change, change_hat)
+        forces = sp.Matrix([sp.Matrix(root * sp.Matrix(entries(f))) for f in (self.theta_hat, self.psi_hat, self.nu_hat)])
+        return half * (traced + (forces.T * layer.response() * forces)[0])
 
     def constraints(self) -> Mapping[str, Any]:
         out = {}
@@ -368,7 +382,7 @@ class SpikedRandomFeatures(Supervised):
             group = f" in group {k}" if self.choices["groups"] > 1 else ""
             out[f"psi^2 <= q1{group}"] = q1 - psi**2
             if self.exact:
-                out["nu^2 <= beta q2"] = self.beta * self.q2 - self.nu**2
+                out[f"nu^2 <= beta q2{' share' if group else ''}{group}"] = self.beta * share * q2 - entries(self.nu)[k] ** 2
                 continue
             out[f"theta^2 <= beta c_v q2{' share' if group else ''}{group}"] = self.beta * c_spike * share * q2 - theta**2
         return out

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from by_hand import ByHand
 
-from replica.finite_batch import Batch, response
-from replica.model import OptionError
+from replica.finite_batch import Batch, Blocks, Layer
 from replica.models import SpikedRandomFeatures
 from solvers import Newton, solve
 
@@ -17,7 +16,9 @@ CASES = [
     {},
     {"activation": "relu", "target": "tanh", "mean_mode": "finite"},
     pytest.param({"loss": "logistic", "labels": "sign", "target": "identity", "activation": "softplus"}, marks=pytest.mark.slow),
+    pytest.param({"groups": 2, "activation": "relu", "target": "tanh", "mean_mode": "finite"}, marks=pytest.mark.slow),
 ]
+TWO = {"u_0": 1.5, "u_1": -0.5, "share_0": 1.0, "share_1": 2.0}
 
 
 @cache
@@ -25,17 +26,18 @@ def compiled(bulk="exact", **options):
     return SpikedRandomFeatures(bulk=bulk, **options).compile()
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c.get('activation', 'tanh')} {c.get('loss', 'square')}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c.get('activation', 'tanh')} {c.get('loss', 'square')} {c.get('groups', 1)}")
 def case(request):
     problem = compiled(**request.param)
     point = {**POINT, **({"width": 500.0} if "mean_mode" in request.param else {})}
+    point |= TWO if "groups" in request.param else {}
     return problem, point, solve(problem, method=Newton(rtol=1e-12), throw=True, **point)
 
 
 def test_the_gradient_of_the_free_entropy_vanishes(case):
     problem, point, s = case
     hand = ByHand.at(problem, s.nodes, **point)
-    names = [*problem.unknowns.names, *(n for n in problem.outputs.names if n.endswith("_hat"))]
+    names = [*problem.unknowns.names, *(n for n in problem.outputs.names if "_hat" in n)]
     x = np.array([float(s[n]) for n in names])
     for k, name in enumerate(names):
         h = 1e-3 * max(abs(x[k]), 1e-3)
@@ -73,17 +75,17 @@ def test_the_order_parameters_of_the_layer_are_traces_of_its_resolvent():
     s = solve(compiled(), throw=True, **POINT)
     hand = ByHand.at(compiled(), **POINT)
     d = hand.definitions(SpikedRandomFeatures(bulk="exact"))
-    size, n0, t = 1500, round(1500 * POINT["alpha0"]), POINT["beta"] * s["V2"] * s["V1_hat"]
+    size, n0, pull = 1500, round(1500 * POINT["alpha0"]), POINT["beta"] * s["V2"] * s["V1_hat"]
     rng = np.random.default_rng(1)
     x = rng.standard_normal((n0, size))
     e = np.sin(x[:, 0]) + math.sqrt(POINT["noise"]) * rng.standard_normal(n0)
     m, n = (x.T * e) @ x / n0, (x.T * e**2) @ x / n0
     kept = np.eye(size) + d["kept"] * m
     h = kept @ kept + d["shaken"] * n
-    resolvent = np.linalg.inv(np.eye(size) + t * h)
-    assert np.trace(resolvent) / size == pytest.approx(s["G1"], rel=0.01)
-    assert math.sqrt(t) * np.trace(kept @ resolvent) / size == pytest.approx(s["G12"], rel=0.01)
-    assert 1 - t * np.trace(kept @ resolvent @ kept) / size == pytest.approx(s["G2"], rel=0.01)
+    screened = pull * np.linalg.inv(np.eye(size) + pull * h)
+    assert np.trace(screened) / size == pytest.approx(s["G1"], rel=0.01)
+    assert np.trace(kept @ screened) / size == pytest.approx(s["G12"], rel=0.01)
+    assert 1 - np.trace(kept @ screened @ kept) / size == pytest.approx(s["G2"], rel=0.01)
 
 
 def test_numbers_of_the_note_at_small_batches():
@@ -96,26 +98,53 @@ def test_numbers_of_the_note_at_small_batches():
         assert solve(compiled(), throw=True, **point)["test_error"] == pytest.approx(exact, abs=2e-4)
 
 
-def test_several_groups_are_refused_in_one_line():
-    with pytest.raises(OptionError, match="bulk = exact is known for one group of neurons, not groups = 2"):
-        SpikedRandomFeatures(bulk="exact", groups=2)
-
-
 def test_the_response_without_memory_is_that_of_independent_rows():
     import sympy as sp
 
     e, field, t = sp.symbols("e f t", positive=True)
-
-    def average(f):
-        """One sample in each direction is enough: nothing depends on the batch."""
-        return sp.S.One if f == e * field else f
-
-    batch = Batch(average, field, e, 0, 0, 0, 1, 1, 0, 1)
-    found = response(batch, t, (1 / (1 + t), sp.sqrt(t) / (1 + t), 1 / (1 + t)))
+    g, zero = Blocks(*(sp.Matrix([[x]]) for x in (t / (1 + t), t / (1 + t), 1 / (1 + t)))), sp.zeros(1)
+    batch = Batch(lambda f: f, field, e, [0], [0], 0, 1, 0, 0, 0, 1)
+    found = Layer(batch, sp.Matrix([[t]]), g, Blocks(zero, zero, zero)).response()
     assert sp.simplify(found[0, 0]) == 1
     assert sp.simplify(found[0, 2]) == 1
     assert sp.simplify(found[1, 1] - 1 / (1 + t)) == 0
     assert found[0, 1] == found[1, 2] == 0
+
+
+def test_the_pencil_is_inverted_and_sampled_as_it_says():
+    """Blocks of the inverse, det(1 + C G/alpha0) and C (1 + G C/alpha0)^-1 for two groups, against numpy."""
+    import sympy as sp
+
+    rng = np.random.default_rng(5)
+
+    def symmetric():
+        m = rng.standard_normal((2, 2))
+        return sp.Matrix(m @ m.T)
+
+    a, b, inverse, residual = [0.7, -0.4], [0.3, 0.2], 0.6, 1.3
+    e = sp.Symbol("e", real=True)
+    g, h = (Blocks(symmetric(), sp.Matrix(rng.standard_normal((2, 2))), symmetric()) for _ in range(2))
+    pull = symmetric()
+    layer = Layer(Batch(lambda f: f.subs(e, residual), e, e, a, b, inverse, 0, 1, 0, 1, 0), pull, g, h)
+    pencil = np.zeros((6, 6))
+    pencil[:2, :2], pencil[:2, 2:4], pencil[2:4, :2] = np.array(pull, float), np.eye(2), np.eye(2)
+    pencil[2:4, 4:], pencil[4:, 2:4], pencil[4:, 4:] = -np.eye(2), -np.eye(2), np.eye(2)
+    pencil[2:, 2:] += np.array(h.matrix, float)
+    assert np.array(layer.free, float) == pytest.approx(np.linalg.inv(pencil), rel=1e-9, abs=1e-12)
+    c = -np.block([[residual**2 * np.diag(b), residual * np.diag(a)], [residual * np.diag(a), np.zeros((2, 2))]])
+    whole = np.eye(4) + inverse * np.array(g.matrix, float) @ c
+    energy = sum(d.subs(layer._at) * residual**j for j, d in layer._powers.items())
+    assert 1 + inverse * float(energy) == pytest.approx(np.linalg.det(whole), rel=1e-10)
+    assert np.array(layer.moment(1), float) == pytest.approx(c @ np.linalg.inv(whole), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_equal_groups_are_one_group():
+    one, two = compiled(), compiled(groups=2)
+    alone = solve(one, throw=True, **POINT)
+    equal = solve(two, throw=True, u_0=1.0, u_1=1.0, share_0=1.0, share_1=3.0, **POINT)
+    for name in ("test_error", "train_error", "free_entropy"):
+        assert equal[name] == pytest.approx(alone[name], rel=1e-9), name
 
 
 NETWORKS = [
@@ -124,6 +153,9 @@ NETWORKS = [
     ({"activation": "softplus", "target": "relu"}, {"alpha": 1.5, "alpha0": 0.5, "eta": 1.0, "reg": 0.2, "beta": 0.5}),
     ({"activation": "tanh"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 3.0, "reg": 0.05, "beta": 2.0}),
     ({"loss": "huber(0.5)"}, {"alpha": 1.0, "alpha0": 1.0, "eta": 2.0, "reg": 0.1, "beta": 1.0}),
+    ({"groups": 2}, {"alpha": 1.2, "alpha0": 1.0, "eta": 2.0, "reg": 0.1, "beta": 1.0, **TWO}),
+    ({"groups": 2, "activation": "relu", "target": "tanh"},
+     {"alpha": 1.2, "alpha0": 2.0, "eta": 1.0, "reg": 0.1, "beta": 1.5, **TWO}),
     ({"loss": "logistic", "labels": "sign", "target": "identity"},
      {"alpha": 1.5, "alpha0": 1.0, "eta": 2.0, "reg": 0.1, "beta": 1.0, "noise": 0.3}),
     ({"loss": "hinge", "labels": "sign", "target": "identity", "activation": "relu"},
