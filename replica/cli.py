@@ -406,14 +406,12 @@ def main() -> None:
     """Entry point: errors of the user in one line, never a traceback."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the latter into the former, while a command runs
+        click.echo("replica: interrupted; run the same command again to go on", err=True)
         code = INTERRUPTED
     except click.ClickException as error:
         click.echo(f"replica: {' '.join(error.format_message().split())}", err=True)
         code = BAD_INPUT
-    except KeyboardInterrupt:
-        click.echo("replica: interrupted; run the same command again to go on", err=True)
-        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

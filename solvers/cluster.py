@@ -24,6 +24,18 @@ class ClusterError(RuntimeError):
     """A cluster cannot be used; one line: what it is and what to try."""
 
 
+#: What to say when the connection to the scheduler breaks.
+LOST = "the scheduler is lost; what is finished is in the file: run again to go on"
+
+
+@contextmanager
+def _or_lost() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, TimeoutError):  # distributed has many ways to say so
+        raise ClusterError(LOST) from None
+
+
 class Cluster:
     """What a scan needs of a cluster: submit work, and how much at a time."""
 
@@ -33,12 +45,14 @@ class Cluster:
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
         """A `concurrent.futures.Future` of ``function(*arguments)``, computed by a worker of the same versions as here."""
-        return self._executor.submit(_alike, fingerprint(), function, *arguments)
+        with _or_lost():
+            return self._executor.submit(_alike, fingerprint(), function, *arguments)
 
     @property
     def slots(self) -> int:
         """Threads of all workers, now; they may come and go."""
-        return max(1, sum(self._client.nthreads().values()))
+        with _or_lost():
+            return max(1, sum(self._client.nthreads().values()))
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def status(path: str | Path) -> Status:
         If there is no such file, or it is not a readable scan file.
     """
     path = Path(path)
-    with opened(path, "r") as file:
+    with opened(path) as file:
         result = file["result"][...]
         converged = result == Result.CONVERGED
         worst = {
@@ -112,7 +112,7 @@ def failures(path: str | Path, limit: int) -> list[Failure]:
     StoreError
         If there is no such file, or it is not a readable scan file.
     """
-    with opened(Path(path), "r") as file:
+    with opened(path) as file:
         result = file["result"][...]
         found = np.argwhere((result != Result.CONVERGED) & (result != Result.PENDING))[:limit]
         names = json.loads(file.attrs["plan"])["axes"]
@@ -142,7 +142,7 @@ def add_rung(path: str | Path, options: Mapping[str, Any], own: int) -> int:
     StoreError
         If it is not a scan file, or a scan is running.
     """
-    with opened(Path(path), "r") as file:
+    with opened(path) as file:
         known = _rungs(file)
     if dict(options) in known[own:]:
         return known.index(dict(options), own)

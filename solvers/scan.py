@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .cluster import ClusterError, connect
+from .cluster import LOST, ClusterError, connect
 from .grid import Grid
 from .methods import Ladder, Method
 from .neighbours import distances, neighbours
@@ -422,7 +422,7 @@ def _outcome(future: Future[Any]) -> tuple[Arrays | None, str]:
         arrays, failure = future.result()
         return arrays, failure
     except CancelledError:
-        raise ClusterError("the scheduler is lost; what is finished is in the file: run again to go on") from None
+        raise ClusterError(LOST) from None
     except ImportError as error:
         raise ClusterError(f"a worker cannot run this scan ({error}); install this package there") from None
     except ClusterError:

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ class ScanFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = opened(path, "r+")
+        check(path)  # before HDF5 may repair, and so change, anything
+        self._file = _opened(path, "r+")
         self._variables: dict[str, h5py.Dataset] = {}
         for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a process that was killed; the lock is ours
             stale.unlink(missing_ok=True)
@@ -100,7 +102,10 @@ class ScanFile:
         stored = str(file._file.attrs["plan"])
         if stored != plan.text:
             file.close()
-            changes = "; ".join(differences(json.loads(stored), plan.description))
+            try:
+                changes = "; ".join(differences(json.loads(stored), plan.description))
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise damaged(path, error) from error
             raise StoreError(
                 f"{path} holds another scan (in the file != asked for): {changes}. Use another file, or overwrite it"
             )
@@ -126,8 +131,11 @@ class ScanFile:
     def read(self, name: str, part: tuple[slice, ...] = ()) -> np.ndarray:
         """Values of a variable, of all points or of some; a file from before there were rungs has 0 for all."""
         if name == "rung" and name not in self._file:
-            return np.zeros_like(self._file["result"][part])
-        return np.asarray(self._file[name][part])
+            return np.zeros_like(self.read("result", part))
+        try:
+            return np.asarray(self._file[name][part])
+        except (OSError, RuntimeError) as error:
+            raise damaged(self.path, error) from error
 
     def write(self, slab: tuple[slice, ...], arrays: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
         """Write one block of points, `result` last; points that had a result are pending meanwhile.
@@ -170,14 +178,16 @@ class ScanFile:
             old = target[slab]
             old[where] = new[where]
             new = old
-        # The low-level call: h5py's own indexing takes longer than the writing.
-        new = np.ascontiguousarray(new)
-        space = target.id.get_space()
-        start = [part.start for part in slab] + [0] * (new.ndim - len(slab))
-        space.select_hyperslab(tuple(start), new.shape)
-        target.id.write(h5py.h5s.create_simple(new.shape), space, new)
-        if name == "result":
-            self._file.flush()
+        start = tuple(part.start for part in slab) + (0,) * (new.ndim - len(slab))
+        sizes = zip(start, new.shape, target.chunks or (), target.shape, strict=bool(target.chunks))
+        if not target.chunks or not all(first % chunk == 0 and n == min(chunk, size - first) for first, n, chunk, size in sizes):
+            target[slab] = new  # a file of another version, whose blocks were others
+            return
+        # One whole chunk, past the cache of HDF5: a write that fails there is tried again when the file is closed, and the
+        # process dies of it.  It is also quicker than h5py's indexing.
+        chunk = np.zeros(target.chunks, dtype=target.dtype)
+        chunk[tuple(map(slice, new.shape))] = new
+        target.id.write_direct_chunk(start, chunk)
 
     def _variable(self, name: str) -> h5py.Dataset:
         if name not in self._variables:
@@ -194,14 +204,49 @@ class ScanFile:
             raise StoreError(f"{self.path} was replaced or removed while this scan was writing to it; run again")
 
 
+@contextmanager
+def opened(path: str | Path) -> Iterator[h5py.File]:
+    """A scan file open for reading; what HDF5 and its contents say of damage becomes one line.
+
+    Raises
+    ------
+    StoreError
+        If there is no such file, or it is not a readable scan file.
+    """
+    path = Path(path)
+    with _opened(path, "r") as file:
+        try:
+            yield file
+        except StoreError:
+            raise
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, error) from error
+
+
 def check(path: str | Path) -> None:
-    """Raise StoreError, in one line, unless `path` is a readable scan file."""
-    opened(Path(path), "r").close()
+    """Raise StoreError, in one line, unless `path` is a scan file whose every name, shape and attribute can be read."""
+
+    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        dict(item.attrs)
+        if isinstance(item, h5py.Dataset):
+            item[(slice(0, 1),) * item.ndim]
+
+    with opened(path) as file:
+        dict(file.attrs)
+        file.visititems(look)
+        result, axes = file["result"], json.loads(file.attrs["plan"])["axes"]
+        if result.shape != tuple(len(file[name]) for name in axes):
+            raise ValueError("the results do not fit the axes")
+
+
+def damaged(path: Path, error: Exception) -> StoreError:
+    """What to say of a file that cannot be read."""
+    return StoreError(f"{path} is damaged ({_first_line(error)}); restore it, or overwrite it with a new scan")
 
 
 def has_group(path: str | Path, name: str) -> bool:
     """Whether the scan file has a group of this name."""
-    with opened(Path(path), "r") as file:
+    with opened(path) as file:
         return name in file
 
 
@@ -219,7 +264,7 @@ def edited_copy(path: str | Path) -> Iterator[h5py.File]:
     path = Path(path)
     _check_writable(path)
     # The original stays open, and so locked, while its copy is made.
-    with opened(path, "r+"), _replacing(path) as temporary:
+    with _opened(path, "r+"), _replacing(path) as temporary:
         shutil.copyfile(path, temporary)
         with h5py.File(temporary, "r+") as file:
             yield file
@@ -378,7 +423,7 @@ def _filled(
     return data
 
 
-def opened(path: Path, mode: str) -> h5py.File:
+def _opened(path: Path, mode: str) -> h5py.File:
     """Open a scan file, or say in one line why not."""
     if not path.exists():
         raise StoreError(f"{path} does not exist")
@@ -393,7 +438,11 @@ def opened(path: Path, mode: str) -> h5py.File:
         file = h5py.File(path, mode, locking=False if mode == "r" else "best-effort")
     except OSError as error:
         raise StoreError(_reason(path, error)) from error
-    version = file.attrs.get("layout_version")
+    try:
+        version = file.attrs.get("layout_version")
+    except (OSError, RuntimeError, LookupError, ValueError) as error:
+        file.close()
+        raise damaged(path, error) from error
     if version == LAYOUT_VERSION:
         return file
     file.close()
@@ -410,10 +459,13 @@ def _reason(path: Path, error: OSError) -> str:
         return f"{path} is open elsewhere in this program; close it there first"
     if error.errno in (errno.EAGAIN, errno.EACCES) or "lock" in text:
         return f"{path} is being written by another process; wait for it, or write to another file"
-    return f"{path} is a damaged HDF5 file ({_first_line(error)}); restore it, or overwrite it with a new scan"
+    return str(damaged(path, error))
 
 
 def _first_line(error: Exception) -> str:
+    said = re.search("error message = '([^']*)'", str(error))  # what the system said, in the words of HDF5
+    if said:
+        return said[1]
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
@@ -435,7 +487,7 @@ def _check_replaceable(path: Path) -> None:
             h5py.File(path, "r", locking=False).close()
         except OSError:
             return
-    opened(path, "r+").close()
+    _opened(path, "r+").close()
 
 
 @contextmanager
