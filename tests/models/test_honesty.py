@@ -99,6 +99,24 @@ def test_there_are_ten_thousand_points():
     assert {name for name, _, _, _ in CASES} == set(MODELS)
 
 
+def test_a_trajectory_of_few_steps_is_not_taken_for_exact():
+    """Both tolerances take the same eight steps."""
+    problem = MODELS["deep-mode"]().compile()
+    points = np.array([problem.point({"depth": 6, "s": 0.2537, "u0": 0.0598, "time": 2.6326})])
+    rough, fine = solve_points(problem, points, Integrate(rtol=1e-5)), solve_points(problem, points, Integrate())
+    true = np.abs(rough.values - fine.values).max()
+    assert 1e-12 < true <= 3 * rough.error[0]
+
+
+def test_an_event_that_no_point_sees_is_not_taken_for_impossible():
+    problem = MODELS["parity"]().compile()
+    points = np.array([problem.point({"D": 42, "k": 7, "gamma": 0.037, "beta": 0.012})])
+    batch = solve_points(problem, points, default_method(problem))
+    finer = doubled(problem, points, int(batch.nodes[0]))
+    true = np.abs(batch.values - finer.values).max()
+    assert 1e-5 < true <= 3 * (batch.error + batch.quadrature_error)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)), ids=IDS)
 def test_reported_errors_are_honest_and_converged_points_physical(case):
@@ -114,7 +132,7 @@ def test_reported_errors_are_honest_and_converged_points_physical(case):
     # Alone, without neighbours to continue from, kinked losses at small reg fail now and then; they say so.
     assert good.mean() > 0.9, np.bincount(batch.result)
 
-    worst, plain, beyond, checked = 0.0, 0.0, 0, 0
+    worst, beyond, checked = 0.0, 0, 0
     for nodes in np.unique(batch.nodes[good]):
         rows = np.flatnonzero(good & (batch.nodes == nodes))
         truth = doubled(problem, points[rows], int(nodes))
@@ -126,16 +144,10 @@ def test_reported_errors_are_honest_and_converged_points_physical(case):
         )
         true = off.max(axis=1)[usable]
         reported = (batch.error + batch.quadrature_error)[rows][usable]
-        # What the truth itself leaves open is not held against the report.
-        excess = true - (truth.error + truth.quadrature_error)[usable]
-        worst = max(worst, float(np.max(excess / reported, initial=0.0)))
-        plain = max(plain, float(np.max(true / reported, initial=0.0)))
-        beyond += int(np.count_nonzero(excess > 3 * reported))
+        worst = max(worst, float(np.max(true / reported, initial=0.0)))
+        beyond += int(np.count_nonzero(true > 3 * reported))
         checked += int(np.count_nonzero(usable))
-    print(
-        f"{IDS[case]}: {good.sum()} of {count} converged, {checked} checked, largest true/reported {plain:.2g}, "
-        f"{worst:.2g} beyond what the truth leaves open"
-    )
+    print(f"{IDS[case]}: {good.sum()} of {count} converged, {checked} checked, largest true/reported {worst:.2g}")
     assert checked > 0.95 * good.sum()
     assert beyond == 0
 
