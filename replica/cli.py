@@ -19,6 +19,7 @@ import click
 from .cli_giant_steps import alignment, giant_steps
 from .cli_mixture import print_mixture
 from .cli_optimise import optimise
+from .cli_scan import scan, status
 from .cli_spectrum import spectrum
 from .cli_staircase import staircase
 
@@ -292,88 +293,6 @@ def _finite(value: Any) -> Any:
 
 
 @cli.command()
-@click.argument("config", type=click.Path())
-@click.option("--output", required=True, type=click.Path(), help="HDF5 file to write, or to resume.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; one per core by default.")
-@click.option("--overwrite", is_flag=True, help="Start afresh even if the file exists.")
-def scan(config: str, output: str, workers: int | None, overwrite: bool) -> None:
-    """Solve a grid of points described in a TOML file; run again to resume.
-
-    \b
-    Examples
-      replica scan curve.toml --output curve.h5
-      replica scan curve.toml --output curve.h5 --workers 4 --overwrite
-    \b
-    curve.toml
-      model = "srf"
-      options = { activation = "tanh", target = "sin" }
-      parameters = { alpha0 = 20.0, eta = 3.0 }
-      [grid]
-      alpha = { linspace = [0.2, 3.0, 15] }
-      reg = { logspace = [-4, 1, 6] }
-    """
-    from solvers import Grid, Result, Scan
-
-    from .config import read_config
-    from .experiments import Experiments
-
-    settings = read_config(config)
-    chosen = _model(settings.model, settings.options)
-    tuning = dict(settings.method)
-    name = str(tuning.pop("name")) if "name" in tuning else None
-    method = _method(chosen, name, tuning)
-    task = Scan(chosen, Grid(**settings.axes()), fixed=settings.parameters, method=method)
-    wanted = settings.simulation
-    experiments = (
-        Experiments(chosen, task, wanted.size, wanted.repeats, wanted.seed, {**settings.axes(), **wanted.points})
-        if wanted
-        else None
-    )
-    with _progress("solving") as progress:
-        report = task.run(output, workers=workers, overwrite=overwrite, progress=progress)
-    if experiments and not experiments.stored_in(output, overwrite):
-        with _progress("simulating") as progress:
-            experiments.run(output, overwrite=overwrite, progress=progress)
-    if not report.computed:
-        click.echo(f"{output}: already complete, left alone")
-    for code, count in report.counts.items():
-        click.echo(f"{count:>9} {code.name}" + ("" if code is Result.CONVERGED else f": {code.message}"))
-    if report.computed:
-        click.echo(f"{output}: {report.computed} points in {report.seconds:.1f} s")
-
-
-@cli.command()
-@click.argument("file", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def status(file: str, as_json: bool) -> None:
-    """Say what a scan file holds and how far it is.
-
-    \b
-    Example
-      replica status curve.h5
-    """
-    from solvers.store import status as read_status
-
-    s = read_status(file)
-    if as_json:
-        fields = {**vars(s), "path": str(s.path), "counts": {c.name: n for c, n in s.counts.items()}}
-        click.echo(json.dumps(fields))
-        return
-    click.echo(f"{s.path}: {s.model} ({s.title}), {s.bytes / 1e6:.1f} MB, created {s.created}")
-    click.echo("axes     " + ", ".join(f"{name} ({n})" for name, n in s.axes.items()))
-    click.echo(f"method   {', '.join(f'{k} {v}' for k, v in s.method.items())}")
-    for code, count in s.counts.items():
-        click.echo(f"{count:>9} {code.name}: {code.message}")
-    if s.worst_error is not None:
-        click.echo(
-            f"worst    residual {s.worst_residual:.1e}, error {s.worst_error:.1e}, "
-            f"quadrature error {s.worst_quadrature_error:.1e} over the converged points"
-        )
-    if s.simulation_points:
-        click.echo(f"simulations at {s.simulation_points} points")
-
-
-@cli.command()
 @click.argument("file", type=click.Path())
 @click.option("--x", help="Axis along x.")
 @click.option("--y", help="Variable along y; with --z, the axis along y.")
@@ -477,22 +396,22 @@ def phases(
 cli.add_command(alignment)
 cli.add_command(giant_steps)
 cli.add_command(optimise)
+cli.add_command(scan)
 cli.add_command(spectrum)
 cli.add_command(staircase)
+cli.add_command(status)
 
 
 def main() -> None:
     """Entry point: errors of the user in one line, never a traceback."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the latter into the former, while a command runs
+        click.echo("replica: interrupted; run the same command again to go on", err=True)
         code = INTERRUPTED
     except click.ClickException as error:
         click.echo(f"replica: {' '.join(error.format_message().split())}", err=True)
         code = BAD_INPUT
-    except KeyboardInterrupt:
-        click.echo("replica: interrupted; run the same command again to go on", err=True)
-        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

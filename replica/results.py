@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray
 
-from solvers.store import SIMULATION, check, has_group
+from solvers.store import SIMULATION, check, damaged, has_group
 
 
 def open_results(path: str | Path) -> xarray.Dataset:
@@ -45,4 +45,7 @@ def open_simulation(path: str | Path) -> xarray.Dataset | None:
 
 def _open(path: str | Path, group: str | None) -> xarray.Dataset:
     # No lock, as in the store: a dataset left open must not keep a scan from its file.
-    return xarray.open_dataset(path, engine="h5netcdf", group=group, driver_kwds={"locking": False})
+    try:
+        return xarray.open_dataset(path, engine="h5netcdf", group=group, driver_kwds={"locking": False})
+    except Exception as error:  # the libraries assert, too, what a damaged file does not fulfil
+        raise damaged(Path(path), error) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class MethodError(ValueError):
@@ -98,6 +98,25 @@ class Newton(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ladder(Method):
+    """Newton's method; where it fails Anderson's, where that fails the damped iteration.
+
+    A point stays as Newton's method left it unless a later rung solves it.  In a scan there is one rung more: Newton's method
+    from the solutions at neighbouring points.  `max_steps` bounds each rung, Newton's by its own default too.
+    """
+
+    name: ClassVar[str] = "ladder"
+    max_steps: int = 2000
+
+    @property
+    def rungs(self) -> tuple[Method, ...]:
+        """The methods, in the order in which they are tried."""
+        same: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Method)}
+        newton = {**same, "max_steps": min(self.max_steps, Newton.max_steps)}
+        return Newton(**newton), Anderson(**same), DampedIteration(**same)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Integrate(Method):
     """Trajectories in time: a formula is evaluated, a flow integrated (Dormand-Prince 8(5,3)), a map repeated.
 
@@ -126,7 +145,7 @@ class Evaluate(Method):
             raise MethodError(f"method evaluate: nodes = {self.nodes} is not a power of two")
 
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton, Integrate, Evaluate)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (DampedIteration, Anderson, Newton, Ladder, Integrate, Evaluate)}
 
 
 def make_method(name: str = "newton", **options: object) -> Method:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .grid import Grid
-from .methods import Method
+from .methods import Ladder, Method
 from .problem import Problem
 
 
@@ -46,6 +46,14 @@ class Plan:
     def method_options(self) -> dict[str, Any]:
         return {"name": self.method.name, **self.method.options()}
 
+    @property
+    def rungs(self) -> list[dict[str, Any]]:
+        """Options of every method that may solve a point, in the order tried; positions are the codes of ``rung``."""
+        if not isinstance(self.method, Ladder):
+            return [self.method_options]
+        alone = [{"name": method.name, **method.options()} for method in self.method.rungs]
+        return [*alone, {**alone[0], "name": "neighbour"}]
+
     @cached_property
     def description(self) -> dict[str, Any]:
         """The plan as JSON values; axes enter by digest, so that it stays short."""
@@ -78,6 +86,7 @@ class Plan:
             "model": problem.name,
             "options": json.dumps(dict(problem.options)),
             "method": json.dumps(self.method_options),
+            "rungs": json.dumps(self.rungs),
             **problem.sources,
             "kernel_digest": self.kernel_digest,
             "plan": self.text,

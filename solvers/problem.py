@@ -129,6 +129,10 @@ class Layout:
             out[q.name] = block
         return out
 
+    def pack(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The flat vector that `unpack` splits into these arrays, shape ``(..., size)``."""
+        return np.stack([arrays[q.name][(..., *index)] for q in self.quantities for index in q.components], axis=-1)
+
     def broadcast(self, attribute: str) -> np.ndarray:
         """One number per flat component, from an attribute of the quantities (``lower``, ``start``...).
 
@@ -204,6 +208,11 @@ class Problem:
         return self.outputs
 
     @property
+    def limits(self) -> tuple[str, ...]:
+        """What a solution must satisfy, in words: bounds, then constraints."""
+        return ()
+
+    @property
     def sources(self) -> Mapping[str, str]:
         """Generated texts by name, and a digest of numbers the problem carries: what the results depend on."""
         raise TypeError(f"{type(self).__name__} does not say what its results depend on")
@@ -264,6 +273,10 @@ class FixedPointProblem(Problem):
     def values(self) -> Layout:
         """Everything a solution contains: order parameters, then conjugates and observables."""
         return Layout(self.unknowns.quantities + self.outputs.quantities)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        return (*(f"bounds of {name}" for name in self.unknowns.component_names), *self.constraints)
 
     @property
     def sources(self) -> Mapping[str, str]:

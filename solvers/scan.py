@@ -1,7 +1,8 @@
 """Scans: every point of a grid solved in parallel and kept in one file; stop and run again at will.
 
-The unit of work is a block of the grid, solved by one compiled call in a thread.  Points do not depend on each other
-and only the parent writes, so the numbers do not depend on workers, order or interruptions.
+The unit of work is a block of the grid, solved by one compiled call in a thread or on a cluster.  Only the parent writes.
+Points are solved independently; those that fail are then continued from solved neighbours, in an order that the outcome of
+the first pass alone decides.  So the numbers do not depend on workers, order or interruptions.
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ from __future__ import annotations
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
 from math import ceil, prod
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from .cluster import LOST, ClusterError, connect
 from .grid import Grid
-from .methods import Method
+from .methods import Ladder, Method
+from .neighbours import distances, neighbours
+from .outcomes import add_rung
 from .plan import Plan
-from .problem import as_problem
+from .problem import FixedPointProblem, Problem, as_problem
 from .result import Result
-from .solve import check_method, default_method, solve_points
-from .store import DIAGNOSTICS, ScanFile
+from .solve import RETRIED, Batch, check_method, default_method, solve_points
+from .store import DIAGNOSTICS, OF_SCANS, ScanFile, check
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,8 @@ BLOCK_POINTS = 4096
 LEAST_BLOCKS = 64
 
 Slab = tuple[slice, ...]
+Arrays = dict[str, np.ndarray]
+Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class ScanReport:
         Points of the whole file by outcome; outcomes without points are left out.
     computed, skipped : int
         Points solved by this run, and points that were there already.
+    continued : int
+        Points that had failed and were tried from solved neighbours, by this run.
     seconds : float
     """
 
@@ -53,6 +64,7 @@ class ScanReport:
     counts: dict[Result, int]
     computed: int
     skipped: int
+    continued: int
     seconds: float
 
 
@@ -65,7 +77,8 @@ class Scan:
     grid : Grid
     fixed : mapping of str to float, optional
         Parameters that are not axes.  Those left out take their default.
-    method : Method
+    method : Method, optional
+        `Ladder` for saddle points, `default_method` for the others.
 
     Raises
     ------
@@ -78,7 +91,8 @@ class Scan:
     ) -> None:
         self.problem = as_problem(problem)
         self.grid = grid
-        self.method = method or default_method(self.problem)
+        saddle = isinstance(self.problem, FixedPointProblem)
+        self.method = method or (Ladder() if saddle else default_method(self.problem))
         check_method(self.problem, self.method)
         self._points = grid.points(self.problem, fixed or {})
         self.plan = Plan(self.problem, grid, self._points.fixed, self.method)
@@ -93,7 +107,8 @@ class Scan:
         path: str | Path,
         workers: int | None = None,
         overwrite: bool = False,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress | None = None,
+        scheduler: str | None = None,
     ) -> ScanReport:
         """Solve every point that the file does not have yet.
 
@@ -109,6 +124,8 @@ class Scan:
             Start a new file even if there is one.
         progress : callable, optional
             Called with the points done and the points in total, once at the start and after every block.
+        scheduler : str, optional
+            Address of a dask.distributed scheduler whose workers solve the points, instead of threads here.
 
         Returns
         -------
@@ -118,87 +135,300 @@ class Scan:
         ------
         StoreError
             If the file cannot be written, or holds another scan.
+        ClusterError
+            If the cluster cannot be used, or its scheduler is lost; what is finished is in the file.
         KeyboardInterrupt
-            After the blocks that were running have been finished and written.
+            After the blocks that were running here have been finished and written.
         """
         start = time.perf_counter()
-        if workers is None:
-            workers = os.cpu_count() or 1
-        if workers < 1:
-            raise ValueError(f"workers = {workers} must be at least 1")
-        with ScanFile.for_plan(path, self.plan, self._block, overwrite) as file:
+        with (
+            _pool(workers, scheduler) as pool,
+            ScanFile.for_plan(path, self.plan, self._block, overwrite) as file,
+        ):
             result = file.results()
             missing = (result == Result.PENDING) | (result == Result.ERROR)
-            skipped = done = int(result.size - np.count_nonzero(missing))
+            self._solve_where(file, pool, missing, self.method, progress)
+            continued = self._continue(file, pool, self.method) if isinstance(self.method, Ladder) else 0
+            return _report(path, file, int(np.count_nonzero(missing)), continued, start)
+
+    def retry(
+        self,
+        path: str | Path,
+        results: Iterable[Result],
+        method: Method,
+        workers: int | None = None,
+        progress: Progress | None = None,
+        scheduler: str | None = None,
+    ) -> ScanReport:
+        """Solve points of an existing file that did not converge once more, with another method.
+
+        What is pending is solved first, as `run` does.  A point keeps what this method makes of it, and the file remembers that
+        it was tried (``rung``): a retry that was interrupted goes on where it stood, and a finished one does nothing again.
+
+        Parameters
+        ----------
+        path : path-like
+        results : iterable of Result
+            Which outcomes to try again; neither CONVERGED nor PENDING.
+        method : Method
+            Of one kind, not a ladder.
+        workers, progress, scheduler
+            As in `run`.
+
+        Returns
+        -------
+        ScanReport
+            `computed` counts the points tried again.
+        """
+        chosen = [Result(code) for code in results]
+        if not chosen or Result.CONVERGED in chosen or Result.PENDING in chosen:
+            known = ", ".join(code.name for code in Result if code not in (Result.CONVERGED, Result.PENDING))
+            raise ValueError(f"only points that failed can be retried: name some of {known}")
+        check_method(self.problem, method)
+        if isinstance(method, Ladder):
+            raise ValueError("a retry takes one method, not the ladder: newton, anderson or damped")
+        check(path)
+        start = time.perf_counter()
+        self.run(path, workers, False, progress, scheduler)
+        code = add_rung(path, {"name": method.name, **method.options()}, len(self.plan.rungs))
+        with _pool(workers, scheduler) as pool, ScanFile.for_plan(path, self.plan, self._block) as file:
+            wanted = np.isin(file.results(), chosen) & (file.read("rung") != code)
+            self._solve_where(file, pool, wanted, method, progress, code)
+            return _report(path, file, int(np.count_nonzero(wanted)), 0, start)
+
+    def blocks(self) -> list[Slab]:
+        """The parts of the grid that are solved together, in order."""
+        return list(_slabs(self.grid.shape, self._block))
+
+    def points(self, slab: Slab) -> np.ndarray:
+        """Parameter vectors of a part of the grid, in the order in which they are solved."""
+        return self._points.vectors(slab, self._order)
+
+    def _solve_where(
+        self,
+        file: ScanFile,
+        pool: _Executor,
+        wanted: np.ndarray,
+        method: Method,
+        progress: Progress | None,
+        rung: int | None = None,
+    ) -> None:
+        """Solve the wanted points; `rung` replaces the rung that the method says."""
+        done = int(wanted.size - np.count_nonzero(wanted))
+        if progress:
+            progress(done, wanted.size)
+
+        def jobs() -> Iterator[tuple[Slab, Callable[..., Any], tuple[Any, ...]]]:
+            for slab in _slabs(self.grid.shape, self._block):
+                if (where := wanted[slab]).any():
+                    points = self.points(slab)[where.transpose(self._order).ravel()]
+                    yield slab, solve_block, (self.problem, method, points, where, self._order)
+
+        def finish(slab: Slab, arrays: Arrays | None, failure: str) -> None:
+            nonlocal done
+            where = wanted[slab]
+            if arrays is None:
+                self._log(slab, failure)
+                arrays = {"result": np.full(where.shape, Result.ERROR.value, dtype="i1")}
+            elif rung is not None:
+                arrays["rung"] = np.full(where.shape, rung, dtype="i1")
+            file.write(slab, arrays, None if where.all() else where)
+            done += int(np.count_nonzero(where))
             if progress:
-                progress(done, result.size)
+                progress(done, wanted.size)
 
-            def write(slab: Slab, arrays: dict[str, np.ndarray]) -> None:
-                nonlocal done
-                where = missing[slab]
-                file.write(slab, arrays, None if where.all() else where)
-                result[slab][where] = arrays["result"][where]
-                done += int(np.count_nonzero(where))
-                if progress:
-                    progress(done, result.size)
+        _each(pool, jobs(), finish)
 
-            slabs = (slab for slab in _slabs(self.grid.shape, self._block) if missing[slab].any())
-            _in_threads(self._solve, ((slab, missing[slab]) for slab in slabs), write, workers)
-        counts = {code: n for code in Result if (n := int(np.count_nonzero(result == code)))}
-        return ScanReport(Path(path), counts, done - skipped, skipped, time.perf_counter() - start)
+    def _continue(self, file: ScanFile, pool: _Executor, ladder: Ladder) -> int:
+        """Try points on which all methods failed from solved neighbours; returns how many were tried."""
+        assert isinstance(self.problem, FixedPointProblem)
+        problem, method, last = self.problem, ladder.rungs[0], len(ladder.rungs) - 1
+        result, rung = file.results(), file.read("rung")
+        distance = distances((result == Result.CONVERGED) & (rung <= last))
+        left = np.isin(result, RETRIED) & (rung == last)
+        tried = int(np.count_nonzero(left))
 
-    def _solve(self, slab: Slab, where: np.ndarray) -> tuple[Slab, dict[str, np.ndarray]]:
-        """Values by variable of a block, of its shape; only the points `where` are computed."""
-        wanted = where.transpose(self._order)
-        points = self._points.vectors(slab, self._order)
-        try:
-            batch = solve_points(self.problem, points[wanted.ravel()], self.method)
-        except Exception:
-            text = ", ".join(
-                f"{name} from {axis[part][0]:g} to {axis[part][-1]:g}"
-                for (name, axis), part in zip(self.grid.axes.items(), slab, strict=True)
-            )
-            log.exception("%s: the block with %s failed", self.problem.name, text)
-            return slab, {"result": np.full(where.shape, Result.ERROR.value, dtype="i1")}
-        flat = {name: getattr(batch, name) for name in DIAGNOSTICS} | self.problem.values.unpack(batch.values)
-        return slab, {name: self._on_grid(values, wanted) for name, values in flat.items()}
+        def jobs(near: np.ndarray, usable: np.ndarray) -> Iterator[tuple[Slab, Callable[..., Any], tuple[Any, ...]]]:
+            for slab in _slabs(self.grid.shape, self._block):
+                inside = [tuple(int(i) for i in at) for at in np.argwhere(near[slab])]
+                at = [tuple(part.start + i for part, i in zip(slab, index, strict=True)) for index in inside]
+                if at:
+                    points = np.concatenate([self.points(tuple(slice(i, i + 1) for i in index)) for index in at])
+                    starts = [[self._unknowns(file, beside) for beside in neighbours(index, usable)] for index in at]
+                    yield slab, continue_block, (problem, method, points, starts, near[slab])
 
-    def _on_grid(self, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """From points in the order they were solved in to the block they belong to."""
-        block = np.zeros(wanted.shape + values.shape[1:], dtype=values.dtype)
-        block[wanted] = values
-        back = np.argsort(self._order)
-        return block.transpose(*back, *range(len(back), block.ndim))
+        def finish(slab: Slab, arrays: Arrays | None, failure: str) -> None:
+            where = left[slab] & (distance[slab] == depth)
+            if arrays is None:
+                self._log(slab, failure)
+                arrays = {"solved": np.zeros_like(where)}
+            better = arrays.pop("solved")
+            top = np.full(where.shape, last + 1, dtype="i1")
+            if better.any():
+                file.write(slab, {**arrays, "rung": top}, better)
+                result[slab][better] = arrays["result"][better]
+            if (same := where & ~better).any():
+                file.write(slab, {"rung": top, "result": result[slab].copy()}, same)
+            rung[slab][where] = last + 1
+
+        for depth in np.unique(distance[left]):
+            usable = (result == Result.CONVERGED) & (rung <= last + 1) & (distance < depth)
+            _each(pool, jobs(left & (distance == depth), usable), finish)
+        return tried
+
+    def _unknowns(self, file: ScanFile, index: tuple[int, ...]) -> np.ndarray:
+        """Order parameters of one point of the file."""
+        assert isinstance(self.problem, FixedPointProblem)
+        part = tuple(slice(i, i + 1) for i in index)
+        layout = self.problem.unknowns
+        return layout.pack({name: file.read(name, part) for name in layout.names}).reshape(layout.size)
+
+    def _log(self, slab: Slab, failure: str) -> None:
+        text = ", ".join(
+            f"{name} from {axis[part][0]:g} to {axis[part][-1]:g}"
+            for (name, axis), part in zip(self.grid.axes.items(), slab, strict=True)
+        )
+        log.error("%s: the block with %s failed\n%s", self.problem.name, text, failure)
 
 
-def _in_threads(
-    solve: Callable[[Slab, np.ndarray], tuple[Slab, dict[str, np.ndarray]]],
-    jobs: Iterable[tuple[Slab, np.ndarray]],
-    write: Callable[[Slab, dict[str, np.ndarray]], None],
-    workers: int,
+def solve_block(
+    problem: Problem, method: Method, points: np.ndarray, wanted: np.ndarray, order: Sequence[int]
+) -> tuple[Arrays | None, str]:
+    """Solve the wanted points of a block, wherever it is sent.
+
+    Parameters
+    ----------
+    points : ndarray, shape (wanted points, parameters)
+        With the axes of the block in this `order`, the last varying fastest.
+    wanted : ndarray of bool, of the shape of the block
+
+    Returns
+    -------
+    arrays : dict of ndarray, or None
+        Values by variable, of the shape of the block.
+    failure : str
+        The traceback, if there are none.
+    """
+    try:
+        flat = _variables(problem, solve_points(problem, points, method))
+    except Exception:
+        return None, traceback.format_exc()
+    back = np.argsort(order)
+    arrays = {}
+    for name, values in flat.items():
+        block = np.zeros(tuple(wanted.shape[i] for i in order) + values.shape[1:], dtype=values.dtype)
+        block[wanted.transpose(order)] = values
+        arrays[name] = block.transpose(*back, *range(len(back), block.ndim))
+    return arrays, ""
+
+
+def continue_block(
+    problem: Problem, method: Method, points: np.ndarray, starts: list[list[np.ndarray]], wanted: np.ndarray
+) -> tuple[Arrays | None, str]:
+    """Solve each wanted point of a block from each of its starts, until one leads to a solution; see `solve_block`.
+
+    The variable ``solved`` says which points did.
+    """
+    try:
+        solved = np.zeros_like(wanted)
+        arrays: Arrays = {"solved": solved}
+        for index, point, candidates in zip(np.argwhere(wanted), points, starts, strict=True):
+            for start in candidates:
+                batch = solve_points(problem, point[None], method, start)
+                if batch.result[0] not in RETRIED:
+                    solved[tuple(index)] = True
+                    for name, values in _variables(problem, batch).items():
+                        block = arrays.setdefault(name, np.zeros(wanted.shape + values.shape[1:], dtype=values.dtype))
+                        block[tuple(index)] = values[0]
+                    break
+    except Exception:
+        return None, traceback.format_exc()
+    return arrays, ""
+
+
+def _variables(problem: Problem, batch: Batch) -> Arrays:
+    return {name: getattr(batch, name) for name in (*DIAGNOSTICS, *OF_SCANS)} | problem.values.unpack(batch.values)
+
+
+def _report(path: str | Path, file: ScanFile, computed: int, continued: int, start: float) -> ScanReport:
+    result = file.results()
+    counts = {code: n for code in Result if (n := int(np.count_nonzero(result == code)))}
+    return ScanReport(Path(path), counts, computed, result.size - computed, continued, time.perf_counter() - start)
+
+
+class _Executor(Protocol):
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]: ...
+
+
+class _Threads(ThreadPoolExecutor):
+    @property
+    def slots(self) -> int:
+        return self._max_workers
+
+
+@contextmanager
+def _pool(workers: int | None, scheduler: str | None) -> Iterator[_Executor]:
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers = {workers} must be at least 1")
+    if scheduler is None:
+        with _Threads(workers or processors()) as pool:
+            yield pool
+    else:
+        if workers is not None:
+            raise ValueError("workers are threads here, a scheduler has its own workers: give one of the two")
+        with connect(scheduler) as cluster:
+            yield cluster
+
+
+def processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _each(
+    pool: _Executor,
+    jobs: Iterator[tuple[Slab, Callable[..., Any], tuple[Any, ...]]],
+    finish: Callable[[Slab, Arrays | None, str], None],
 ) -> None:
-    """Solve the jobs in threads and write each result here, with few in flight, so that memory stays bounded."""
-    jobs = iter(jobs)
-    running: set[Future[tuple[Slab, dict[str, np.ndarray]]]] = set()
+    """Do the jobs elsewhere and finish each here, with few in flight, so that memory stays bounded."""
+    running: dict[Future[Any], Slab] = {}
 
-    def finish(future: Future[tuple[Slab, dict[str, np.ndarray]]]) -> None:
-        write(*future.result())
-        running.discard(future)
+    def collect(future: Future[Any]) -> None:
+        finish(running[future], *_outcome(future))
+        del running[future]
 
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while True:
-                running.update(pool.submit(solve, *job) for job in islice(jobs, 2 * workers - len(running)))
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    finish(future)
-        except KeyboardInterrupt:
-            started = [future for future in running if not future.cancel()]
-            log.warning("interrupted: writing the %d blocks that are being solved", len(started))
-            for future in started:
-                finish(future)
-            raise
+    try:
+        while True:
+            for slab, function, arguments in islice(jobs, max(0, 2 * pool.slots - len(running))):
+                running[pool.submit(function, *arguments)] = slab
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                collect(future)
+    except KeyboardInterrupt:
+        started = [future for future in running if not future.cancel()]
+        log.warning("interrupted: writing the %d blocks that are being solved", len(started))
+        for future in started:
+            collect(future)
+        raise
+
+
+def _outcome(future: Future[Any]) -> tuple[Arrays | None, str]:
+    """What a job returned; a job that took its workers with it failed like one that raised."""
+    try:
+        arrays, failure = future.result()
+        return arrays, failure
+    except CancelledError:
+        raise ClusterError(LOST) from None
+    except ImportError as error:
+        raise ClusterError(f"a worker cannot run this scan ({error}); install this package there") from None
+    except ClusterError:
+        raise
+    except Exception:
+        return None, traceback.format_exc()
 
 
 def _block(shape: tuple[int, ...], others: Sequence[int], shared: Sequence[int]) -> tuple[int, ...]:

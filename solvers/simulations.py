@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .store import DIAGNOSTICS, SIMULATION, StoreError, add_dimension, add_variable, described, edited_copy
+from .store import DIAGNOSTICS, OF_SCANS, SIMULATION, StoreError, add_dimension, add_variable, described, edited_copy
 
 
 def write_simulation(
@@ -90,7 +90,7 @@ def _check(
     known = [
         name
         for name, variable in file.items()
-        if name not in (*DIAGNOSTICS, SIMULATION, *axes) and variable.shape[: len(axes)] == over_grid
+        if name not in (*DIAGNOSTICS, *OF_SCANS, SIMULATION, *axes) and variable.shape[: len(axes)] == over_grid
     ]
     for name in means:
         if name not in known:

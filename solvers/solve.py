@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from . import batch as driver
 from .evaluate import evaluate_points
 from .kernels import entry_points
-from .methods import Evaluate, Integrate, Method, MethodError, Newton
+from .methods import Evaluate, Integrate, Ladder, Method, MethodError, Newton
 from .problem import TIME, EvaluatedProblem, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
 from .quadrature import rule, table_size
 from .result import ConvergenceError, Result, Solution, Trajectory
@@ -21,8 +21,8 @@ from .result import ConvergenceError, Result, Solution, Trajectory
 class Batch:
     """Outcome of many independent points; arrays over points (see `Solution` for the meaning of each).
 
-    `values` has shape (points, problem.values.size); `violated` is the index of the violated bound or constraint
-    (order parameters first), -1 if none.
+    `values` has shape (points, problem.values.size); `violated` is the position in `problem.limits` of what is violated, -1 if
+    nothing is; `rung` is how many rungs of a ladder were climbed, 0 for every other method.
     """
 
     result: np.ndarray
@@ -33,8 +33,12 @@ class Batch:
     quadrature_error: np.ndarray
     nodes: np.ndarray
     violated: np.ndarray
+    rung: np.ndarray
     values: np.ndarray
 
+
+#: Outcomes that another way to the solution may improve; the others are solved, or ask for more than another way.
+RETRIED = (Result.MAX_STEPS, Result.NONFINITE, Result.LEFT_DOMAIN, Result.STALLED)
 
 #: Methods by the kind of problem they apply to, the default first; saddle points take all others.
 SPECIAL: dict[type[Problem], type[Method]] = {TrajectoryProblem: Integrate, EvaluatedProblem: Evaluate}
@@ -49,7 +53,7 @@ def check_method(problem: Problem, method: Method) -> None:
     """Raise MethodError unless the method solves this kind of problem."""
     wanted = SPECIAL.get(type(problem))
     if not isinstance(method, wanted) if wanted else isinstance(method, tuple(SPECIAL.values())):
-        names = wanted.name if wanted else "newton, anderson or damped"
+        names = wanted.name if wanted else "ladder, newton, anderson or damped"
         raise MethodError(f"{problem.name}: method {method.name} does not apply to this model; use {names}")
 
 
@@ -82,6 +86,8 @@ def solve_points(
         return _trajectories(problem, points, method)
     if isinstance(problem, EvaluatedProblem):
         return _evaluated(problem, points, method)
+    if isinstance(method, Ladder):
+        return _climb(problem, points, method, start)
     assert isinstance(problem, FixedPointProblem)
     entries = entry_points(problem)
     n_points, levels = len(points), method.levels + 1
@@ -130,8 +136,24 @@ def solve_points(
         quadrature_error=measures[:, 3].copy(),
         nodes=np.array(nodes, dtype=np.int32)[codes[:, 2]],
         violated=codes[:, 3].astype(np.int32),
+        rung=np.zeros(n_points, dtype=np.int8),
         values=values,
     )
+
+
+def _climb(problem: Problem, points: np.ndarray, ladder: Ladder, start: np.ndarray | None) -> Batch:
+    first, *others = ladder.rungs
+    batch = solve_points(problem, points, first, start)
+    for rung, method in enumerate(others, 1):
+        failed = np.flatnonzero(np.isin(batch.result, RETRIED))
+        if not failed.size:
+            break
+        again = solve_points(problem, points[failed], method, start)
+        better = ~np.isin(again.result, RETRIED)
+        for field in fields(batch):
+            getattr(batch, field.name)[failed[better]] = getattr(again, field.name)[better]
+        batch.rung[failed] = rung
+    return batch
 
 
 def _trajectories(problem: TrajectoryProblem, points: np.ndarray, method: Method) -> Batch:
@@ -147,6 +169,7 @@ def _trajectories(problem: TrajectoryProblem, points: np.ndarray, method: Method
         quadrature_error=measures[:, 2].copy(),
         nodes=nodes[codes[:, 2]].astype(np.int32) * problem.spectrum,
         violated=np.full(len(points), -1, dtype=np.int32),
+        rung=np.zeros(len(points), dtype=np.int8),
         values=values,
     )
 
@@ -162,6 +185,7 @@ def _evaluated(problem: EvaluatedProblem, points: np.ndarray, method: Method) ->
         quadrature_error=measures[:, 1].copy(),
         nodes=codes[:, 1].astype(np.int32),
         violated=np.full(len(points), -1, dtype=np.int32),
+        rung=np.zeros(len(points), dtype=np.int8),
         values=values,
     )
 
@@ -207,9 +231,6 @@ def solve(
     batch = solve_points(problem, point[None, :], method, first)
     unpacked = problem.values.unpack(batch.values[0])
     violated = int(batch.violated[0])
-    names: list[str] = []
-    if isinstance(problem, FixedPointProblem):
-        names = [f"bounds of {c}" for c in problem.unknowns.component_names] + list(problem.constraints)
     solution = Solution(
         model=problem.name,
         parameters=dict(zip([q.name for q in problem.parameters], point.tolist(), strict=True)),
@@ -221,7 +242,7 @@ def solve(
         error=float(batch.error[0]),
         quadrature_error=float(batch.quadrature_error[0]),
         nodes=int(batch.nodes[0]),
-        constraint=names[violated] if violated >= 0 else None,
+        constraint=problem.limits[violated] if violated >= 0 else None,
     )
     if throw and not solution.converged:
         raise ConvergenceError(describe(solution))

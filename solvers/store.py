@@ -5,19 +5,22 @@ variable over the axes, each fixed parameter a scalar.  Finite-size simulations 
 
 A file survives the death of its writer: every array is allocated and filled in a temporary file that is then renamed,
 a running scan writes raw data only, and the values of a point reach the file before the `result` that vouches for
-them.  Loss of power is not covered.  Nothing outside this module imports h5py.
+them; a point that is computed again is pending meanwhile.  Loss of power is not covered.  Nothing outside this module
+imports h5py.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import json
+import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +46,11 @@ DIAGNOSTICS: dict[str, tuple[str, float, str]] = {
     "error": ("f8", np.nan, "estimated iteration error of the values"),
     "quadrature_error": ("f8", np.nan, "move of the solution when the quadrature nodes are doubled"),
 }
+# The same, for scans only.  Files of earlier versions do without.
+OF_SCANS: dict[str, tuple[str, float, str]] = {
+    "rung": ("i1", -1, "method that the point needed, or the last one tried"),
+    "violated": ("i4", -1, "bound or constraint that is violated: position in the attribute limits; -1: none"),
+}
 
 
 class StoreError(RuntimeError):
@@ -57,7 +65,11 @@ class ScanFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _open(path, "r+")
+        check(path)  # before HDF5 may repair, and so change, anything
+        self._file = _opened(path, "r+")
+        self._variables: dict[str, h5py.Dataset] = {}
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a process that was killed; the lock is ours
+            stale.unlink(missing_ok=True)
 
     @classmethod
     def for_plan(cls, path: str | Path, plan: Plan, block: tuple[int, ...], overwrite: bool = False) -> ScanFile:
@@ -83,13 +95,17 @@ class ScanFile:
         if overwrite and path.exists():
             _check_replaceable(path)
         if overwrite or not path.exists():
+            _check_space(path, plan)
             with _replacing(path, fresh=not overwrite) as temporary:
                 _allocate(temporary, plan, block)
         file = cls(path)
         stored = str(file._file.attrs["plan"])
         if stored != plan.text:
             file.close()
-            changes = "; ".join(differences(json.loads(stored), plan.description))
+            try:
+                changes = "; ".join(differences(json.loads(stored), plan.description))
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise damaged(path, error) from error
             raise StoreError(
                 f"{path} holds another scan (in the file != asked for): {changes}. Use another file, or overwrite it"
             )
@@ -99,17 +115,30 @@ class ScanFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except (OSError, RuntimeError):
+            if exception[0] is None:  # what went wrong before says more
+                raise
 
     def close(self) -> None:
         self._file.close()
 
     def results(self) -> np.ndarray:
         """Codes of all points, int8, of the shape of the grid."""
-        return np.asarray(self._file["result"])
+        return self.read("result")
+
+    def read(self, name: str, part: tuple[slice, ...] = ()) -> np.ndarray:
+        """Values of a variable, of all points or of some; a file from before there were rungs has 0 for all."""
+        if name == "rung" and name not in self._file:
+            return np.zeros_like(self.read("result", part))
+        try:
+            return np.asarray(self._file[name][part])
+        except (OSError, RuntimeError) as error:
+            raise damaged(self.path, error) from error
 
     def write(self, slab: tuple[slice, ...], arrays: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
-        """Write one block of points, `result` last.
+        """Write one block of points, `result` last; points that had a result are pending meanwhile.
 
         Parameters
         ----------
@@ -119,51 +148,65 @@ class ScanFile:
             Values by variable, of the shape of the block followed by the shape of the quantity.
         where : ndarray of bool, optional
             Of the shape of the block: the points to write; the others keep what the file has.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, say, or another process has replaced or removed the file.
         """
-        for name in sorted(arrays, key=lambda name: name == "result"):
-            if name == "result":
-                self._file.flush()
-            new, target = arrays[name], self._file[name]
-            if where is not None:
-                old = target[slab]
-                old[where] = new[where]
-                new = old
-            target[slab] = new
-        self._file.flush()
+        self._check_in_place()
+        try:
+            result = self._variable("result")[slab]
+            chosen = np.ones_like(result, dtype=bool) if where is None else where
+            if (result[chosen] != Result.PENDING).any():
+                self._put("result", slab, np.full_like(result, Result.PENDING), chosen)
+            for name in arrays:
+                if name != "result" and (name not in OF_SCANS or name in self._file):
+                    self._put(name, slab, arrays[name], where)
+            self._file.flush()
+            if "result" in arrays:
+                self._put("result", slab, arrays["result"], where)
+        except (OSError, RuntimeError) as error:
+            raise StoreError(
+                f"cannot write {self.path}: {_first_line(error)}; is the disk full? What is in the file stays: "
+                "run again to go on"
+            ) from error
+
+    def _put(self, name: str, slab: tuple[slice, ...], new: np.ndarray, where: np.ndarray | None) -> None:
+        target = self._variable(name)
+        if where is not None:
+            old = target[slab]
+            old[where] = new[where]
+            new = old
+        start = tuple(part.start for part in slab) + (0,) * (new.ndim - len(slab))
+        sizes = zip(start, new.shape, target.chunks or (), target.shape, strict=bool(target.chunks))
+        if not target.chunks or not all(first % chunk == 0 and n == min(chunk, size - first) for first, n, chunk, size in sizes):
+            target[slab] = new  # a file of another version, whose blocks were others
+            return
+        # One whole chunk, past the cache of HDF5: a write that fails there is tried again when the file is closed, and the
+        # process dies of it.  It is also quicker than h5py's indexing.
+        chunk = np.zeros(target.chunks, dtype=target.dtype)
+        chunk[tuple(map(slice, new.shape))] = new
+        target.id.write_direct_chunk(start, chunk)
+
+    def _variable(self, name: str) -> h5py.Dataset:
+        if name not in self._variables:
+            self._variables[name] = self._file[name]
+        return self._variables[name]
+
+    def _check_in_place(self) -> None:
+        here = os.fstat(self._file.id.get_vfd_handle())
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (here.st_ino, here.st_dev) != (there.st_ino, there.st_dev):
+            raise StoreError(f"{self.path} was replaced or removed while this scan was writing to it; run again")
 
 
-@dataclass(frozen=True)
-class Status:
-    """What a scan file holds, in short.
-
-    Attributes
-    ----------
-    axes : dict of str to int
-        Number of values by axis.
-    counts : dict of Result to int
-        Points by outcome; outcomes without points are left out.
-    worst_residual, worst_error, worst_quadrature_error : float or None
-        Largest over the converged points; None if there are none.
-    simulation_points : int
-    bytes : int
-    """
-
-    path: Path
-    model: str
-    title: str
-    created: str
-    method: dict[str, Any]
-    axes: dict[str, int]
-    counts: dict[Result, int]
-    worst_residual: float | None
-    worst_error: float | None
-    worst_quadrature_error: float | None
-    simulation_points: int
-    bytes: int
-
-
-def status(path: str | Path) -> Status:
-    """Summary of a scan file; reads only, also while a scan is running.
+@contextmanager
+def opened(path: str | Path) -> Iterator[h5py.File]:
+    """A scan file open for reading; what HDF5 and its contents say of damage becomes one line.
 
     Raises
     ------
@@ -171,38 +214,39 @@ def status(path: str | Path) -> Status:
         If there is no such file, or it is not a readable scan file.
     """
     path = Path(path)
-    with _open(path, "r") as file:
-        result = file["result"][...]
-        converged = result == Result.CONVERGED
-        worst = {
-            name: float(np.fmax.reduce(file[name][...][converged])) if converged.any() else None
-            for name in ("residual", "error", "quadrature_error")
-        }
-        plan = json.loads(file.attrs["plan"])
-        return Status(
-            path=path,
-            model=str(file.attrs["model"]),
-            title=str(file.attrs["title"]),
-            created=str(file.attrs["created"]),
-            method=json.loads(file.attrs["method"]),
-            axes={name: plan["grid"][name]["size"] for name in plan["axes"]},
-            counts={code: n for code in Result if (n := int(np.count_nonzero(result == code)))},
-            worst_residual=worst["residual"],
-            worst_error=worst["error"],
-            worst_quadrature_error=worst["quadrature_error"],
-            simulation_points=len(file[SIMULATION]["point"]) if SIMULATION in file else 0,
-            bytes=path.stat().st_size,
-        )
+    with _opened(path, "r") as file:
+        try:
+            yield file
+        except StoreError:
+            raise
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, error) from error
 
 
 def check(path: str | Path) -> None:
-    """Raise StoreError, in one line, unless `path` is a readable scan file."""
-    _open(Path(path), "r").close()
+    """Raise StoreError, in one line, unless `path` is a scan file whose every name, shape and attribute can be read."""
+
+    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        dict(item.attrs)
+        if isinstance(item, h5py.Dataset):
+            item[(slice(0, 1),) * item.ndim]
+
+    with opened(path) as file:
+        dict(file.attrs)
+        file.visititems(look)
+        result, axes = file["result"], json.loads(file.attrs["plan"])["axes"]
+        if result.shape != tuple(len(file[name]) for name in axes):
+            raise ValueError("the results do not fit the axes")
+
+
+def damaged(path: Path, error: Exception) -> StoreError:
+    """What to say of a file that cannot be read."""
+    return StoreError(f"{path} is damaged ({_first_line(error)}); restore it, or overwrite it with a new scan")
 
 
 def has_group(path: str | Path, name: str) -> bool:
     """Whether the scan file has a group of this name."""
-    with _open(Path(path), "r") as file:
+    with opened(path) as file:
         return name in file
 
 
@@ -220,7 +264,7 @@ def edited_copy(path: str | Path) -> Iterator[h5py.File]:
     path = Path(path)
     _check_writable(path)
     # The original stays open, and so locked, while its copy is made.
-    with _open(path, "r+"), _replacing(path) as temporary:
+    with _opened(path, "r+"), _replacing(path) as temporary:
         shutil.copyfile(path, temporary)
         with h5py.File(temporary, "r+") as file:
             yield file
@@ -297,7 +341,8 @@ def _allocate(path: Path, plan: Plan, block: tuple[int, ...]) -> None:
     problem, grid = plan.problem, plan.grid
     quantities = problem.values.quantities
     lengths = index_dimensions(quantities)
-    names = [*grid.names, *plan.fixed, *lengths, *DIAGNOSTICS, *(q.name for q in quantities), SIMULATION]
+    diagnostics = {**DIAGNOSTICS, **OF_SCANS}
+    names = [*grid.names, *plan.fixed, *lengths, *diagnostics, *(q.name for q in quantities), SIMULATION]
     for name in names:
         if names.count(name) > 1:
             raise StoreError(f"{problem.name}: the name {name} is needed twice in a scan file; rename it in the model")
@@ -311,10 +356,27 @@ def _allocate(path: Path, plan: Plan, block: tuple[int, ...]) -> None:
                 file, q.name, "f8", np.nan, grid.shape + q.shape, block + q.shape, grid.names + index_names(q)
             )
             data.attrs.update(described(q.long_name, q.latex, q.units))
-        for name, (dtype, fill, long_name) in DIAGNOSTICS.items():
+        for name, (dtype, fill, long_name) in diagnostics.items():
             data = _filled(file, name, dtype, fill, grid.shape, block, grid.names)
             data.attrs.update(described(long_name))
         file["result"].attrs.update(flags([code.name.lower() for code in Result], [code.value for code in Result]))
+        file["rung"].attrs.update(flags([rung["name"] for rung in plan.rungs], range(len(plan.rungs))))
+        file["violated"].attrs["limits"] = json.dumps(problem.limits)
+
+
+def file_bytes(plan: Plan) -> int:
+    """Size of the arrays of a plan's file; the file has some thousand bytes more."""
+    values = sum(8 * math.prod(q.shape) for q in plan.problem.values.quantities)
+    return plan.grid.size * (values + sum(np.dtype(d).itemsize for d, _, _ in (DIAGNOSTICS | OF_SCANS).values()))
+
+
+def _check_space(path: Path, plan: Plan) -> None:
+    needed, free = file_bytes(plan), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise StoreError(
+            f"cannot write {path}: {plan.grid.size} points need {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free "
+            f"in {path.parent}; use another disk, or a smaller grid"
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -361,7 +423,7 @@ def _filled(
     return data
 
 
-def _open(path: Path, mode: str) -> h5py.File:
+def _opened(path: Path, mode: str) -> h5py.File:
     """Open a scan file, or say in one line why not."""
     if not path.exists():
         raise StoreError(f"{path} does not exist")
@@ -376,7 +438,11 @@ def _open(path: Path, mode: str) -> h5py.File:
         file = h5py.File(path, mode, locking=False if mode == "r" else "best-effort")
     except OSError as error:
         raise StoreError(_reason(path, error)) from error
-    version = file.attrs.get("layout_version")
+    try:
+        version = file.attrs.get("layout_version")
+    except (OSError, RuntimeError, LookupError, ValueError) as error:
+        file.close()
+        raise damaged(path, error) from error
     if version == LAYOUT_VERSION:
         return file
     file.close()
@@ -393,7 +459,14 @@ def _reason(path: Path, error: OSError) -> str:
         return f"{path} is open elsewhere in this program; close it there first"
     if error.errno in (errno.EAGAIN, errno.EACCES) or "lock" in text:
         return f"{path} is being written by another process; wait for it, or write to another file"
-    return f"{path} is a damaged HDF5 file ({text.splitlines()[0]}); restore it, or overwrite it with a new scan"
+    return str(damaged(path, error))
+
+
+def _first_line(error: Exception) -> str:
+    said = re.search("error message = '([^']*)'", str(error))  # what the system said, in the words of HDF5
+    if said:
+        return said[1]
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
 def _check_writable(path: Path) -> None:
@@ -414,7 +487,7 @@ def _check_replaceable(path: Path) -> None:
             h5py.File(path, "r", locking=False).close()
         except OSError:
             return
-    _open(path, "r+").close()
+    _opened(path, "r+").close()
 
 
 @contextmanager
@@ -423,9 +496,24 @@ def _replacing(path: Path, fresh: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        if not (fresh and path.exists()):
+        if fresh:
+            _publish(temporary, path)
+        else:
             os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; is the disk full?") from error
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot write {path}: {_first_line(error)}; is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another process has done so meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.replace(temporary, path)

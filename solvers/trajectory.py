@@ -136,6 +136,8 @@ def _one_trajectory(
                 values[k, j] = doubled[i, j] if spectral else fine[i, j]
             residual, error = _distance(coarse[i], fine[i]) if integrated else (0.0, 0.0)
             moved, quadrature_error = _distance(fine[i], doubled[i]) if spectral else (0.0, 0.0)
+            if sizes[5] == 1:  # steps that both tolerances allow hide their error from the comparison, not from the tolerance
+                error += 3.0 * tight * _largest(values[k])
             codes[k, 0], codes[k, 1], codes[k, 2] = status[i], steps, level
             measures[k, 0], measures[k, 1], measures[k, 2] = residual, error + _rounding(values[k]), quadrature_error
             if codes[k, 0] == CONVERGED:
@@ -192,6 +194,16 @@ def _distance(a, b):
 
 
 @njit(error_model="numpy")
+def _largest(values):
+    """The largest finite size of a value, at least 1."""
+    largest = 1.0
+    for j in range(values.size):
+        if np.isfinite(values[j]):
+            largest = max(largest, abs(values[j]))
+    return largest
+
+
+@njit(error_model="numpy")
 def _rounding(values):
     largest = 0.0
     for j in range(values.size):
@@ -236,7 +248,8 @@ def trajectory_points(problem: TrajectoryProblem, points: np.ndarray, method: Me
     measures = np.empty((len(points), 3))
     values = np.empty((len(points), problem.values.size))
     kind = "map" if problem.kind == "map" else "flow"
-    sizes = [problem.scalars, problem.state, problem.state_per_node, problem.kind != "closed", problem.spectrum]
+    sizes = [problem.scalars, problem.state, problem.state_per_node, problem.kind != "closed", problem.spectrum,
+             problem.kind == "flow"]  # fmt: skip
     columns = [np.ascontiguousarray(c, dtype=float) for c in problem.data]
     _compiled("driver")(
         entries["prepare"],

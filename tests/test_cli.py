@@ -173,6 +173,44 @@ def test_scan_then_again_then_another_plan(replica, config, tmp_path):
     assert json.loads(replica("status", output, "--json")[1])["counts"] == {"CONVERGED": 8}
 
 
+def test_failed_points_are_listed_and_retried(replica, config, tmp_path):
+    output = tmp_path / "scan.h5"
+    text = CONFIG.replace("linspace = [0.5, 2.0, 4]", "linspace = [0.5, 2.0, 12]") + "[method]\nmax_steps = 3\n"
+    command = ["scan", config(text), "--output", output]
+    code, out, _ = replica(*command)
+    assert code == 0
+    assert "24 MAX_STEPS" in out
+    assert "failed at alpha=0.5, reg=0.1: MAX_STEPS (last tried: neighbour): residual still above rtol" in out
+    assert "and 14 more: where result is not 0" in out
+    before = output.read_bytes()
+    for wrong, words in {
+        ("--retry", "MAX_STEPS"): ["--method newton, anderson or damped"],
+        ("--retry", "SLOW", "--method", "anderson"): ["'SLOW'", "MAX_STEPS, NONFINITE"],
+        ("--retry", "CONVERGED", "--method", "anderson"): ["'CONVERGED'"],
+        ("--retry", "MAX_STEPS", "--method", "ladder"): ["'ladder'"],
+        ("--retry", "MAX_STEPS", "--method", "anderson", "--overwrite"): ["--overwrite"],
+        ("--retry", "MAX_STEPS", "--method", "anderson", "--method-option", "damping=2"): ["damping = 2", "[0, 1)"],
+        ("--method", "anderson"): ["go with --retry"],
+        ("--scheduler", "tcp://127.0.0.1:1", "--workers", "2"): ["one of the two"],
+    }.items():
+        refused(replica(*command, *wrong), *words)
+    refused(replica("scan", config(text), "--output", tmp_path / "no.h5", *"--retry MAX_STEPS --method damped".split()), "no.h5")
+    assert output.read_bytes() == before
+    again = [*command, "--retry", "MAX_STEPS,STALLED", "--method", "anderson"]
+    assert "24 CONVERGED" in replica(*again)[1]
+    assert "nothing left to retry" in replica(*again)[1]
+    assert "already complete" in replica(*command)[1]
+
+
+def test_a_large_scan_says_beforehand_what_it_will_cost(replica, config, tmp_path, monkeypatch):
+    monkeypatch.setattr("replica.cli_scan.LARGE", 8)
+    output = tmp_path / "scan.h5"
+    _, out, err = replica("scan", config(CONFIG), "--output", output, "--workers", 2)
+    assert "8 points: 0.00101 MB, about" in err
+    assert "8 CONVERGED" in out
+    assert replica("scan", config(CONFIG), "--output", output)[2] == ""
+
+
 def test_simulations_are_stored_beside_the_theory_and_drawn(replica, config, tmp_path):
     output, figure = tmp_path / "scan.h5", tmp_path / "figure.png"
     text = CONFIG + "[simulation]\nsize = 60\nrepeats = 3\nseed = 1\npoints = { alpha = [1.5] }\n"

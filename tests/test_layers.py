@@ -12,6 +12,7 @@ FILES = [p.relative_to(ROOT).as_posix() for top in ("replica", "solvers") for p 
 OWNERS = {
     "h5py": {"solvers/store.py"},
     "concurrent": {"solvers/scan.py"},
+    "distributed": {"solvers/cluster.py"},
     "multiprocessing": set(),
     "numba": {
         f"solvers/{name}.py"
@@ -24,16 +25,18 @@ OWNERS = {
     "matplotlib": {"replica/plotting.py"},
     "click": {
         f"replica/{name}.py"
-        for name in ("cli", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_spectrum", "cli_staircase")
+        for name in (
+            "cli", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_scan", "cli_spectrum", "cli_staircase",
+        )
     },
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
-            "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
-            "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
+            "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "cli_scan",
+            "balanced_network", "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion",
+            "giant_steps/files", "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
         )),
     },

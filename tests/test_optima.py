@@ -15,7 +15,7 @@ from replica.plotting import PlotError
 from replica.results import open_results
 from solvers import Grid, Scan, StoreError, solve
 from solvers.optima import STATUS
-from solvers.store import status
+from solvers.outcomes import status
 
 AXES = {"alpha": [0.5, 1.0, 2.0], "noise": [0.0, 0.1, 0.4]}
 

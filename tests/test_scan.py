@@ -15,9 +15,10 @@ from toys import GRID, PROBLEM, Recorder
 
 from solvers import scan
 from solvers.grid import Grid
+from solvers.outcomes import status
 from solvers.result import Result
 from solvers.scan import Scan
-from solvers.store import DIAGNOSTICS, StoreError, status
+from solvers.store import DIAGNOSTICS, OF_SCANS, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def solver(monkeypatch):
 
 def contents(path):
     with h5py.File(path) as file:
-        return {name: file[name][...] for name in (*PROBLEM.values.names, *DIAGNOSTICS)}
+        return {name: file[name][...] for name in (*PROBLEM.values.names, *DIAGNOSTICS, *OF_SCANS)}
 
 
 def assert_same(path, other):

@@ -16,12 +16,13 @@ from toys import GRID, PROBLEM
 from replica.results import open_results, open_simulation
 from solvers import scan
 from solvers.grid import Grid
-from solvers.methods import DampedIteration, Newton
+from solvers.methods import DampedIteration, Ladder
+from solvers.outcomes import status
 from solvers.problem import KernelSource, Layout, Quantity
 from solvers.result import Result
 from solvers.scan import Scan
 from solvers.simulations import write_simulation
-from solvers.store import DIAGNOSTICS, ScanFile, StoreError, check, status
+from solvers.store import DIAGNOSTICS, ScanFile, StoreError, check
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,8 @@ def test_a_file_says_what_made_it(path):
     assert attributes["kernel_source"] == PROBLEM.kernel_source.text
     assert attributes["tabulate_source"] == PROBLEM.tabulate_source.text
     assert json.loads(attributes["options"]) == PROBLEM.options
-    assert json.loads(attributes["method"]) == {"name": "newton", **Newton().options()}
+    assert json.loads(attributes["method"]) == {"name": "ladder", **Ladder().options()}
+    assert [rung["name"] for rung in json.loads(attributes["rungs"])] == ["newton", "anderson", "damped", "neighbour"]
     assert set(json.loads(attributes["versions"])) == {"python", "numpy", "numba", "h5py", "replica-solvers"}
 
 
@@ -113,7 +115,7 @@ def test_status_summarises_without_opening_for_writing(path):
     assert summary.axes == {"alpha": 6, "reg": 5, "gain": 3}
     # The points that left the domain have residual 1; they do not count.
     assert summary.worst_residual == 1e-13 * 3.0
-    assert summary.method["name"] == "newton"
+    assert summary.method["name"] == "ladder"
     assert summary.simulation_points == 0
 
 
@@ -126,8 +128,8 @@ OTHERS = {
         Scan(PROBLEM, Grid(alpha=[1.0], reg=[0.1]), {"gain": 1.0}),
         "axes (alpha, reg, gain) != (alpha, reg)",
     ),
-    "tolerance": (Scan(PROBLEM, GRID, method=Newton(rtol=1e-8)), "method rtol 1e-10 != 1e-08"),
-    "method": (Scan(PROBLEM, GRID, method=DampedIteration()), "method newton != damped"),
+    "tolerance": (Scan(PROBLEM, GRID, method=Ladder(rtol=1e-8)), "method rtol 1e-10 != 1e-08"),
+    "method": (Scan(PROBLEM, GRID, method=DampedIteration()), "method ladder != damped"),
     "fixed": (Scan(PROBLEM, GRID, {"noise": 0.5}), "parameter noise 0.25 != 0.5"),
     "kernel": (Scan(replace(PROBLEM, tabulate_source=KernelSource("# changed", ())), GRID), "kernel differs"),
     "model": (Scan(replace(PROBLEM, name="lasso"), GRID), "model toy != lasso"),

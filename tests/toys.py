@@ -63,6 +63,8 @@ def solve_points(problem: FixedPointProblem, points: np.ndarray, method: Method)
         contraction=np.full(n, 0.5),
         error=np.full(n, 2e-13),
         quadrature_error=np.full(n, 1e-15),
+        rung=np.zeros(n, dtype="i1"),
+        violated=np.where(left, 0, -1).astype("i4"),
         values=values,
     )
 

@@ -79,6 +79,7 @@ def save(steps: GiantSteps, found: Trajectory, path: str | Path, options: Mappin
         "residual": found.residual,
         "error": found.error,
         "quadrature_error": found.quadrature_error,
+        "rung": np.zeros(len(found.times), dtype=np.int8),
         "contraction": np.zeros(len(found.times)),
         "nodes": np.full(len(found.times), 2**method.power if method.power else 0, dtype=np.int32),
     }

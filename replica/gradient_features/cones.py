@@ -95,7 +95,7 @@ def mixture_hits(
     """
     hits = mixture_indicators(problem, directions, gamma, init, least=least, batch=batch, sign=sign, points=points,
                               replicates=replicates)  # fmt: skip
-    return averaged(hits.mean(axis=1))
+    return averaged(hits.mean(axis=1), points)
 
 
 def mixture_indicators(
@@ -216,7 +216,7 @@ def parity_hits(
             # signal and one noise component off the direction, then the length of all the other noise, near its mean
             across = along**2 + off**2 + noise**2 * (D - 2)
         found.append(((np.abs(along) > (1 - gamma) * np.sqrt(across)) & (across >= least**2) & (across > 0)).mean())
-    return averaged(found)
+    return averaged(found, points)
 
 
 # ---------------------------------------------------------------- any problem: sampled neurons
@@ -395,7 +395,7 @@ class StepLaw:
     def hits(self, gamma: float, points: int = POINTS, replicates: int = REPLICATES) -> Value:
         """P(|cos| > 1 - gamma)."""
         gamma = check("gamma", gamma, 0, 1)
-        return averaged([(np.abs(self._cosines(u)) > 1 - gamma).mean() for u in uniforms(2, points, replicates)])
+        return averaged([(np.abs(self._cosines(u)) > 1 - gamma).mean() for u in uniforms(2, points, replicates)], points)
 
     def _cosines(self, u: np.ndarray) -> np.ndarray:
         x = self.signal + math.sqrt(self.along) * normals(u[:, 0])

@@ -123,7 +123,13 @@ def normals(u: np.ndarray) -> np.ndarray:
     return ndtri(u)
 
 
-def averaged(parts: Any) -> Value:
-    """Mean over replicates (the first axis) and three standard errors."""
+def averaged(parts: Any, points: int = 0) -> Value:
+    """Mean over replicates (the first axis) and three standard errors.
+
+    With `points`, parts are fractions of so many points: if all or none of them count, the error is three events' worth.
+    """
     parts = np.asarray(parts, dtype=float)
-    return Value(parts.mean(axis=0), 3 * parts.std(axis=0, ddof=1) / math.sqrt(len(parts)))
+    mean, error = parts.mean(axis=0), 3 * parts.std(axis=0, ddof=1) / math.sqrt(len(parts))
+    if points:
+        error = np.maximum(error, ((mean == 0) | (mean == 1)) * 3 / (points * len(parts)))
+    return Value(mean, error)

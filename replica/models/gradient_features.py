@@ -144,7 +144,7 @@ class Mixture(GradientFeatures):
             return found
         hits = mixture_indicators(problem, self.directions(p), p["gamma"], self.initialisation(p), least=p["least"],
                                   batch=p["batch"], points=nodes)  # fmt: skip
-        found["hit"] = averaged(hits.mean(axis=1))
+        found["hit"] = averaged(hits.mean(axis=1), hits.shape[1])
         found["coverage"] = averaged([sampled_coverage(part, int(p["neurons"])) for part in hits])
         return found
 
