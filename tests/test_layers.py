@@ -24,7 +24,7 @@ OWNERS = {
     "matplotlib": {"replica/plotting.py"},
     "click": {
         f"replica/{name}.py"
-        for name in ("cli", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_spectrum", "cli_staircase")
+        for name in ("cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_spectrum", "cli_staircase")
     },
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
@@ -32,7 +32,8 @@ OWNERS = {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
+            "figures", "branches_plot", "cli_branches", "stopping", "sensitivity", "optimise", "spectrum",
+            "giant_steps/recursion", "giant_steps/files",
             "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
         )),
