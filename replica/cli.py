@@ -20,6 +20,7 @@ from .cli_branches import boundary, branches
 from .cli_giant_steps import alignment, giant_steps
 from .cli_mixture import print_mixture
 from .cli_optimise import optimise
+from .cli_refine import refine
 from .cli_spectrum import spectrum
 from .cli_staircase import staircase
 
@@ -398,6 +399,7 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
     from .branches_plot import plot_boundary, plot_branches
     from .optima_plot import plot_optima
     from .plotting import plot_curve, plot_heatmap
+    from .refine_plot import plot_refined
     from .results import open_results, open_simulation
 
     select = {name: float(_number(text)) if isinstance(_number(text), int | float) else math.nan
@@ -407,10 +409,12 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
             plot_optima(data, output, x=x, hue=hue, select=select, title=title)
         elif x is None and "branches" in data.attrs:
             plot_branches(data, output, y, title=title)
+        elif x is None and "refine" in data.attrs:
+            plot_refined(data, output, y, title=title)
         elif x is None and "boundary" in data.attrs:
             plot_boundary(data, output, title=title)
         elif x is None or y is None:
-            raise click.UsageError("a plot needs --x and --y; only files of replica optimise, branches and boundary do without")
+            raise click.UsageError("a plot needs --x and --y; only files of optimise, branches, boundary and refine do without")
         elif z is not None:
             plot_heatmap(data, x, y, z, output=output, select=select, title=title)
         else:
@@ -486,6 +490,7 @@ cli.add_command(boundary)
 cli.add_command(branches)
 cli.add_command(giant_steps)
 cli.add_command(optimise)
+cli.add_command(refine)
 cli.add_command(spectrum)
 cli.add_command(staircase)
 

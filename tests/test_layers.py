@@ -13,6 +13,7 @@ OWNERS = {
     "h5py": {"solvers/store.py"},
     "concurrent": {"solvers/scan.py"},
     "multiprocessing": set(),
+    "adaptive": {"solvers/refine.py"},
     "numba": {
         f"solvers/{name}.py"
         for name in (
@@ -24,7 +25,10 @@ OWNERS = {
     "matplotlib": {"replica/plotting.py"},
     "click": {
         f"replica/{name}.py"
-        for name in ("cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_spectrum", "cli_staircase")
+        for name in (
+            "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_spectrum",
+            "cli_staircase",
+        )
     },
     "tqdm": {"replica/cli.py"},
     "pydantic": {"replica/config.py", "replica/inputs.py"},
@@ -32,7 +36,7 @@ OWNERS = {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "branches_plot", "cli_branches", "stopping", "sensitivity", "optimise", "spectrum",
+            "figures", "branches_plot", "cli_branches", "cli_refine", "stopping", "sensitivity", "optimise", "spectrum",
             "giant_steps/recursion", "giant_steps/files",
             "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
