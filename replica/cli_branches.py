@@ -103,7 +103,7 @@ def branches(
     \b
     Examples
       replica branches bayes-optimal noise=0.003 --along alpha=0.8:1.8:51 --output loop.h5 --output loop.png
-      replica branches bayes-optimal noise=1e-12 --along alpha=0.3:0.9:31 --option prior=gaussian --option channel=modulus --json
+      replica branches bayes-optimal density=0.4 noise=1e-8 --along alpha=0.3:0.9:31 --option prior=sparse --option channel=linear
       replica plot loop.h5 --y zero_one --output loop.pdf
     """
     from solvers.branches import BRANCHES, follow

@@ -182,7 +182,9 @@ class Refinement:
         bounds = [tuple(math.log10(end) if name in logs else end for end in ends) for name, ends in self.ranges.items()]
         if len(bounds) == 1:
             return Learner1D(_unused, bounds[0], loss_per_interval=curvature_loss_function())
-        return Learner2D(_unused, tuple(bounds))
+        learner = Learner2D(_unused, tuple(bounds))
+        learner.stack_size = 1  # keep no point for later that was chosen before the last values were known
+        return learner
 
     def _parameters(self, p: Point) -> Point:
         """From the coordinates of the library to parameters, rounding kept inside the range."""

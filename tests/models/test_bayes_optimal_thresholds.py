@@ -20,6 +20,7 @@ def phase_retrieval():
 def test_binary_perceptron_perfect_generalisation(perceptron):
     """1.245: Gyorgyi, Phys. Rev. A 41, 7097 (1990), abstract."""
     found = boundary(perceptron, "alpha", (1.0, 1.6), {"noise": 1e-12})
+    print(found)
     assert found.kind == "equal_free_entropy"
     assert round(found.at, 3) == 1.245
     assert found.below < 0 < found.above
@@ -28,6 +29,7 @@ def test_binary_perceptron_perfect_generalisation(perceptron):
 def test_binary_perceptron_message_passing(perceptron):
     """1.493: Barbier et al., arXiv:1708.03395."""
     found = boundary(perceptron, "alpha", (1.0, 1.8), {"noise": 1e-12}, of="v", level=0.05)
+    print(found)
     assert found.kind == "jump"
     assert found.at == pytest.approx(1.493, abs=5e-4)
     assert found.width < 1e-5
@@ -39,6 +41,7 @@ def test_phase_retrieval_weak_recovery(phase_retrieval):
         phase_retrieval, "alpha", (0.3, 0.8), {"noise": 0.0},
         of="contraction", level=1.0, starts={"uninformed": {"v": 1.0}}, resolution=1e-4,
     )  # fmt: skip
+    print(found)
     assert found.kind == "crossing"
     assert found.at == pytest.approx(0.5, abs=1e-4)
 
@@ -51,6 +54,7 @@ def test_phase_retrieval_perfect_recovery(phase_retrieval):
         starts = {"uninformed": {"v": 0.5}, "informed": {"v": 200 * noise}}
         window = 1 + 0.15 / digits, 1 + 0.45 / digits
         at[digits] = boundary(phase_retrieval, "alpha", window, {"noise": noise}, method=Newton(), starts=starts).at
+    print(at, 2 * at[100] - at[50])
     assert 2 * at[100] - at[50] == pytest.approx(1.0, abs=5e-4)
 
 
@@ -60,5 +64,6 @@ def test_phase_retrieval_message_passing(phase_retrieval):
     found = boundary(
         phase_retrieval, "alpha", (1.0, 1.3), {"noise": 1e-12}, of="v", level=0.05, resolution=1e-4,
     )  # fmt: skip
+    print(found)
     assert found.kind == "jump"
     assert found.at == pytest.approx(1.1285, abs=5e-4)
