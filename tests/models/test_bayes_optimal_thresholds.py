@@ -47,7 +47,7 @@ def test_phase_retrieval_weak_recovery(phase_retrieval):
 
 
 def test_phase_retrieval_perfect_recovery(phase_retrieval):
-    """1: arXiv:2006.05228.  At finite noise 1 + c/log(1/noise), so two tiny noises give the limit."""
+    """1: arXiv:2006.05228.  At finite noise 1 + c/log(1/noise) up to a double logarithm, so two tiny noises lead close."""
     at = {}
     for digits in (50, 100):
         noise = 10.0**-digits
