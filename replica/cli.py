@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_branches import boundary, branches
 from .cli_giant_steps import alignment, giant_steps
 from .cli_mixture import print_mixture
 from .cli_optimise import optimise
+from .cli_refine import refine
 from .cli_scan import scan, status
 from .cli_spectrum import spectrum
 from .cli_staircase import staircase
@@ -303,7 +305,7 @@ def _finite(value: Any) -> Any:
 @click.option("--output", required=True, type=click.Path(), help="png, svg or pdf.")
 def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None, choices: tuple[str, ...],
          title: str | None, output: str) -> None:
-    """Plot a scan file: curves with simulations beside them, a phase diagram; or, without --y, a curve of optima.
+    """Plot a scan file: curves with simulations beside them, a phase diagram; without --x what other commands wrote.
 
     \b
     Examples
@@ -311,9 +313,12 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
       replica plot curve.h5 --x alpha --y test_error --select reg=0.1 --output curve.pdf
       replica plot diagram.h5 --x alpha --y reg --z test_error --output diagram.png
       replica plot best.h5 --output best.png
+      replica plot loop.h5 --y zero_one --output loop.png
     """
+    from .branches_plot import plot_boundary, plot_branches
     from .optima_plot import plot_optima
     from .plotting import plot_curve, plot_heatmap
+    from .refine_plot import plot_refined
     from .results import open_results, open_simulation
 
     select = {name: float(_number(text)) if isinstance(_number(text), int | float) else math.nan
@@ -321,8 +326,14 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
     with open_results(file) as data:
         if y is None and z is None and "optimise" in data.attrs:
             plot_optima(data, output, x=x, hue=hue, select=select, title=title)
+        elif x is None and "branches" in data.attrs:
+            plot_branches(data, output, y, title=title)
+        elif x is None and "refine" in data.attrs:
+            plot_refined(data, output, y, title=title)
+        elif x is None and "boundary" in data.attrs:
+            plot_boundary(data, output, title=title)
         elif x is None or y is None:
-            raise click.UsageError("a plot needs --x and --y; only files of replica optimise do without")
+            raise click.UsageError("a plot needs --x and --y; only files of optimise, branches, boundary and refine do without")
         elif z is not None:
             plot_heatmap(data, x, y, z, output=output, select=select, title=title)
         else:
@@ -394,9 +405,12 @@ def phases(
 
 
 cli.add_command(alignment)
+cli.add_command(boundary)
+cli.add_command(branches)
 cli.add_command(giant_steps)
 cli.add_command(optimise)
 cli.add_command(scan)
+cli.add_command(refine)
 cli.add_command(spectrum)
 cli.add_command(staircase)
 cli.add_command(status)

@@ -85,6 +85,7 @@ class Compiler:
             tabulated=tuple(table_parameters(model, self.table)),
             tabulate_source=KernelSource(tabulate_text, ("tabulate",)),
             kernel_source=KernelSource(solve_text, ("update", "block", "observe", "entropy")),
+            method=model.method,
             options=model.options,
             provenance=self._provenance(),
         )
@@ -448,6 +449,7 @@ def quantity(model: Model, d: Declaration) -> Quantity:
         symmetric=bool(model.shape(d)) and getattr(d.of if isinstance(d, Conjugate) else d, "symmetric", False),
         default=getattr(d, "default", None),
         start=getattr(d, "start", 0.0),
+        informed=getattr(d, "informed", None),
         floor=getattr(d, "floor", 1e-3),
     )
 

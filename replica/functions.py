@@ -185,10 +185,41 @@ class logcosh(Smooth):
         return lambda x: abs(x) + mpmath.log1p(mpmath.expm1(-2 * abs(x)) / 2), self.args
 
 
+class bit_entropy(Smooth):
+    """cosh(x) log(2 cosh(x)) - x sinh(x): entropy of a sign of log-odds 2x, in nats, times cosh(x); falls like x exp(-x)."""
+
+    value_at_zero = sp.log(2)
+
+    def _slope(self, x):
+        return bit_slope(x)
+
+    def _eval_mpmath(self):
+        return lambda x: mpmath.exp(-abs(x)) * abs(x) + mpmath.cosh(x) * mpmath.log1p(mpmath.exp(-2 * abs(x))), self.args
+
+
+class bit_slope(Smooth):
+    """sinh(x) log(2 cosh(x)) - x cosh(x), the slope of `bit_entropy`."""
+
+    value_at_zero = sp.S.Zero
+
+    def _slope(self, x):
+        return bit_entropy(x) - sp.exp(-logcosh(x))
+
+    def _eval_mpmath(self):
+        return lambda x: mpmath.sinh(x) * mpmath.log1p(mpmath.exp(-2 * abs(x))) - mpmath.exp(-abs(x)) * x, self.args
+
+
 PRIMITIVES: dict[str, type[Primitive]] = {
     primitive.__name__: primitive
-    for primitive in (relu, step, sgn, absolute, softplus, sigmoid, normal_cdf, log_ndtr, logcosh)
+    for primitive in (relu, step, sgn, absolute, softplus, sigmoid, normal_cdf, log_ndtr, logcosh, bit_entropy, bit_slope)
 }
+
+
+def _bit_tail(x: np.ndarray, sign: float) -> np.ndarray:
+    """(1 + sign e) log(1 + e)/e at e = exp(-2x), x >= 0."""
+    e = np.maximum(np.exp(-2.0 * x), np.finfo(float).tiny)
+    return (1.0 + e if sign > 0 else -np.expm1(-2.0 * x)) * np.log1p(e) / e
+
 
 NUMPY_FACES: dict[type, Callable] = {
     relu: lambda x: np.maximum(x, 0.0),
@@ -201,6 +232,8 @@ NUMPY_FACES: dict[type, Callable] = {
     log_ndtr: scipy.special.log_ndtr,
     # log cosh = |x| + log1p(expm1(-2|x|)/2): exact zero at zero and no overflow
     logcosh: lambda x: np.abs(x) + np.log1p(np.expm1(-2.0 * np.abs(x)) / 2.0),
+    bit_entropy: lambda x: np.exp(-np.abs(x)) * (np.abs(x) + 0.5 * _bit_tail(np.abs(x), 1.0)),
+    bit_slope: lambda x: np.sign(x) * np.exp(-np.abs(x)) * (0.5 * _bit_tail(np.abs(x), -1.0) - np.abs(x)),
     sp.tanh: np.tanh,
     sp.erf: scipy.special.erf,
     sp.sin: np.sin,

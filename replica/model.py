@@ -112,6 +112,8 @@ class OrderParameter(Declaration):
     ----------
     start : float
         Where a cold start begins; of symmetric matrices only the diagonal begins there, and only the diagonal has bounds.
+    informed : float, optional
+        Where a start from next to the planted state begins, if that may lead elsewhere: models with first-order transitions.
     floor : float
         Size below which convergence is judged absolutely.  The default suits overlaps, whose equations cancel; lower it
         for a quantity computed without cancellation that may be small in honest units, such as a response.
@@ -131,6 +133,7 @@ class OrderParameter(Declaration):
         long_name: str,
         *,
         start: float = 0.0,
+        informed: float | None = None,
         floor: float = 1e-3,
         free: bool = False,
         index: tuple[str, ...] = (),
@@ -140,7 +143,7 @@ class OrderParameter(Declaration):
     ) -> None:
         super().__init__(long_name, **kw)
         self.exceeds = exceeds
-        self.start, self.floor, self.free = start, floor, free
+        self.start, self.informed, self.floor, self.free = start, informed, floor, free
         self.index, self.symmetric = index, symmetric
 
     def dims(self) -> tuple[str, ...]:
@@ -312,7 +315,7 @@ class Model:
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     references: ClassVar[str] = ""
-    #: What solves it if no method is asked for.
+    #: What solves it if no method is asked for; "damped" where the fixed point that iteration finds is meant, among several.
     method: ClassVar[str] = "newton"
 
     def __init__(self, **options: Any) -> None:

@@ -164,10 +164,21 @@ class penalty(Piece):
         return finite_part(*self.args) if argindex == 1 else sp.S.Zero
 
 
+class variance(Piece):
+    """x; 0 where rounding has made it negative.  Where x may be negative for another reason a constraint has to say so."""
+
+    nargs = 1
+
+    @classmethod
+    def formula(cls, x: Any) -> Any:
+        return x
+
+
 PIECES: dict[str, type[Piece]] = {
     piece.__name__: piece
     for piece in (
-        pace, pace_time, ratio, part, times, upper_root, half_log, hypotenuse, layer_norm, elapsed, fade, finite_part, penalty
+        pace, pace_time, ratio, part, times, upper_root, half_log, hypotenuse, layer_norm, elapsed, fade, finite_part, penalty,
+        variance,
     )
 }  # fmt: skip
 

@@ -43,6 +43,8 @@ class Quantity:
         For parameters: the value if none is given; None means it must be given.
     start : float
         For order parameters: where a cold start begins.
+    informed : float or None
+        For order parameters: where a start from next to the planted state begins; None if that is no different.
     floor : float
         For order parameters: size below which convergence is judged absolutely, not relative to the value.
     """
@@ -62,6 +64,7 @@ class Quantity:
     symmetric: bool = False
     default: float | None = None
     start: float = 0.0
+    informed: float | None = None
     floor: float = 1e-3
 
     @property
@@ -256,7 +259,8 @@ class FixedPointProblem(Problem):
 
     `constraints` label expressions that are non-negative at a physical solution (the kernel `observe` returns their
     values after the outputs); `free` are the indices of unknowns without conjugate; `tabulated` are the parameters that
-    the table depends on; `squares` are (unknown, root, parameter): the unknown exceeds root^2/parameter (no parameter: -1).
+    the table depends on; `squares` are (unknown, root, parameter): the unknown exceeds root^2/parameter (no parameter: -1);
+    `method` names what solves it if nothing is asked for.
     """
 
     unknowns: Layout
@@ -268,6 +272,7 @@ class FixedPointProblem(Problem):
     tabulated: tuple[str, ...]
     tabulate_source: KernelSource
     kernel_source: KernelSource
+    method: str = "newton"
 
     @property
     def values(self) -> Layout:

@@ -135,3 +135,9 @@ def finite_part(reg, samples, weights):
 def penalty(reg, samples, weights):
     """reg; 1 for reg = 0 and fewer samples than weights."""
     return 1.0 if reg == 0.0 and samples < weights else reg
+
+
+@njit(cache=True, error_model="numpy")
+def variance(x):
+    """x; 0 where rounding has made it negative."""
+    return 0.0 if x < 0.0 else x

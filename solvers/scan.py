@@ -24,7 +24,7 @@ import numpy as np
 
 from .cluster import LOST, ClusterError, connect
 from .grid import Grid
-from .methods import Ladder, Method
+from .methods import Ladder, Method, Newton
 from .neighbours import distances, neighbours
 from .outcomes import add_rung
 from .plan import Plan
@@ -78,7 +78,7 @@ class Scan:
     fixed : mapping of str to float, optional
         Parameters that are not axes.  Those left out take their default.
     method : Method, optional
-        `Ladder` for saddle points, `default_method` for the others.
+        `Ladder` where `default_method` is Newton's, `default_method` for the others.
 
     Raises
     ------
@@ -91,8 +91,8 @@ class Scan:
     ) -> None:
         self.problem = as_problem(problem)
         self.grid = grid
-        saddle = isinstance(self.problem, FixedPointProblem)
-        self.method = method or (Ladder() if saddle else default_method(self.problem))
+        usual = default_method(self.problem)
+        self.method = method or (Ladder() if isinstance(usual, Newton) else usual)
         check_method(self.problem, self.method)
         self._points = grid.points(self.problem, fixed or {})
         self.plan = Plan(self.problem, grid, self._points.fixed, self.method)

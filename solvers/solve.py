@@ -11,7 +11,7 @@ import numpy as np
 from . import batch as driver
 from .evaluate import evaluate_points
 from .kernels import entry_points
-from .methods import Evaluate, Integrate, Ladder, Method, MethodError, Newton
+from .methods import Evaluate, Integrate, Ladder, Method, MethodError, make_method
 from .problem import TIME, EvaluatedProblem, FixedPointProblem, ParameterError, Problem, TrajectoryProblem, as_problem
 from .quadrature import rule, table_size
 from .result import ConvergenceError, Result, Solution, Trajectory
@@ -46,7 +46,9 @@ SPECIAL: dict[type[Problem], type[Method]] = {TrajectoryProblem: Integrate, Eval
 
 def default_method(problem: Problem) -> Method:
     """What is used if no method is asked for."""
-    return SPECIAL.get(type(problem), Newton)()
+    if isinstance(problem, FixedPointProblem):
+        return make_method(problem.method)
+    return SPECIAL[type(problem)]()
 
 
 def check_method(problem: Problem, method: Method) -> None:

@@ -100,6 +100,24 @@ def logcosh(x):
 
 
 @njit(cache=True, error_model="numpy")
+def bit_entropy(x):
+    """cosh(x) log(2 cosh(x)) - x sinh(x), without the cancellation."""
+    a = math.fabs(x)
+    e = math.exp(-2.0 * a)
+    tail = math.log1p(e) / e if e > 1e-300 else 1.0
+    return math.exp(-a) * (a + 0.5 * (1.0 + e) * tail)
+
+
+@njit(cache=True, error_model="numpy")
+def bit_slope(x):
+    """sinh(x) log(2 cosh(x)) - x cosh(x), without the cancellation."""
+    a = math.fabs(x)
+    e = math.exp(-2.0 * a)
+    tail = math.log1p(e) / e if e > 1e-300 else 1.0
+    return math.copysign(1.0, x) * math.exp(-a) * (-0.5 * math.expm1(-2.0 * a) * tail - a)
+
+
+@njit(cache=True, error_model="numpy")
 def both_below(h, k, r):
     """P(x < h, y < k) for standard normals of correlation r in [-1, 1]; absolute accuracy 1e-15 [2]."""
     if math.isnan(h + 0.0 * k) or math.isnan(k + 0.0 * h) or not -1.0 <= r <= 1.0:

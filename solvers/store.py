@@ -244,6 +244,21 @@ def damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path} is damaged ({_first_line(error)}); restore it, or overwrite it with a new scan")
 
 
+def read(path: str | Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Attributes and some variables of a scan file.
+
+    Raises
+    ------
+    StoreError
+        If there is no such file, it is not a readable scan file, or a variable is missing.
+    """
+    with opened(path) as file:
+        for name in names:
+            if name not in file:
+                raise StoreError(f"{path} has no variable {name}; it was written by another command")
+        return dict(file.attrs), {name: np.asarray(file[name]) for name in names}
+
+
 def has_group(path: str | Path, name: str) -> bool:
     """Whether the scan file has a group of this name."""
     with opened(path) as file:

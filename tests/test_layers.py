@@ -14,6 +14,7 @@ OWNERS = {
     "concurrent": {"solvers/scan.py"},
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": set(),
+    "adaptive": {"solvers/refine.py"},
     "numba": {
         f"solvers/{name}.py"
         for name in (
@@ -26,7 +27,8 @@ OWNERS = {
     "click": {
         f"replica/{name}.py"
         for name in (
-            "cli", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_scan", "cli_spectrum", "cli_staircase",
+            "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
+            "cli_staircase",
         )
     },
     "tqdm": {"replica/cli.py"},
@@ -34,9 +36,10 @@ OWNERS = {
     "solvers": {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
-            "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "cli_scan",
-            "balanced_network", "figures", "stopping", "sensitivity", "optimise", "spectrum", "giant_steps/recursion",
-            "giant_steps/files", "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
+            "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
+            "figures", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity", "optimise",
+            "spectrum", "giant_steps/recursion", "giant_steps/files",
+            "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
         )),
     },

@@ -1,6 +1,7 @@
 """The models that ship with the package.  To add one: one file here, one line in `MODELS` (outside code just uses its class)."""
 
 from ..model import Model
+from .bayes_optimal import BayesOptimal
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
 from .giant_step import GiantStep
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Model]] = {
         RidgeRegression,
         SpikedRandomFeatures,
         GeneralisedLinear,
+        BayesOptimal,
         LineNetwork,
         WideLineNetwork,
         LineDescent,
@@ -33,7 +35,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent",
-    "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression", "SpikedRandomFeatures",
-    "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
+    "MODELS", "AnyLossLineNetwork", "BayesOptimal", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep",
+    "LineDescent", "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression",
+    "SpikedRandomFeatures", "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ def compiled(bulk="exact", **options):
     return SpikedRandomFeatures(bulk=bulk, **options).compile()
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c.get('activation', 'tanh')} {c.get('loss', 'square')} {c.get('groups', 1)}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c.get('activation')} {c.get('loss')} {c.get('groups')}")
 def case(request):
     problem = compiled(**request.param)
     point = {**POINT, **({"width": 500.0} if "mean_mode" in request.param else {})}
