@@ -152,14 +152,14 @@ def giant_steps(
     if output is not None:
         save(network, found, output, {"target": target, "activation": activation}, flow=times is not None, overwrite=overwrite)
     claim, regime = network.statement(flow=times is not None)
+    about = {"rule": network.rule, "claim": claim, "regime": regime}
     if as_json:
-        _print_trajectory(found, {"rule": network.rule, "claim": claim, "regime": regime}, True)
+        _print_trajectory(found, {}, True, about)
         return
-    click.echo(f"{claim}: {regime}; rule {network.rule}")
     for i, t in enumerate(found.times):
         shown = " ".join("-" if x is None else f"{x:.6g}" for x in _finite(found["cos2"][i]))
         click.echo(f"time {t:<8g} cos2 [{shown}]")
-    _print_trajectory(found, {}, False)
+    _print_trajectory(found, {}, False, about)
 
 
 def _result(x: Any) -> str:
