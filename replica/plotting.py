@@ -407,7 +407,7 @@ def _legend_shape(panel: Panel) -> tuple[int, int]:
     labels = [curve.label for curve in panel.curves if curve.label]
     if panel.regions is not None:
         labels += [name for i, name in enumerate(panel.regions[3]) if (panel.regions[2] == i).any()]
-    columns = 2 if max(map(len, labels), default=0) < WIDE_LABEL else 1
+    columns = 2 if max((len(label.replace("\\", "")) for label in labels), default=0) < WIDE_LABEL else 1
     return -(-len(labels) // columns), columns
 
 

@@ -3,6 +3,7 @@
 from ..model import Model
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
+from .giant_leap import GiantLeap
 from .giant_step import GiantStep
 from .gradient_features import Mixture, Parity, StructuredDictionary
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Model]] = {
         TwoLayerStudent,
         OnlineStudent,
         GiantStep,
+        GiantLeap,
         Mixture,
         Parity,
         StructuredDictionary,
@@ -33,7 +35,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep", "LineDescent",
-    "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression", "SpikedRandomFeatures",
-    "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
+    "MODELS", "AnyLossLineNetwork", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantLeap", "GiantStep",
+    "LineDescent", "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression",
+    "SpikedRandomFeatures", "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip
