@@ -123,7 +123,7 @@ def giant_steps(
 
     \b
     Examples
-      replica giant-steps "z1+z1*z2" alpha=2 eta=2 --steps 3
+      replica giant-steps "z1+z1*z2" alpha=4 eta=1 --steps 3
       replica giant-steps "z1+z1*z2" alpha=4 eta=3 noise=0.1 --activation "erf(z/sqrt(2))" --readout 1,-1,0.5 --json
       replica giant-steps "z1+z1*z2+z1*z2*z3" alpha=inf eta=2 --readout 1,1 --bias 0.5,-0.5 --steps 6 --output steps.h5
       replica giant-steps "erf(z1/sqrt(2))" eta=1 --activation "erf(z/sqrt(2))" --flow 0,1,10

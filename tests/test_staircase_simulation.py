@@ -8,6 +8,7 @@ from replica.giant_steps.simulations import gradients
 from replica.plateaux import plateaux
 from replica.staircase import staircase
 from replica.targets import make_target
+from replica.validation import compare
 
 NEURONS, SAMPLES_PER_DIMENSION = 60, 150
 
@@ -146,6 +147,16 @@ def readout_errors(text, activation, bias, steps, seed, d=150, neurons=900, samp
     return errors
 
 
+class Readouts:
+    """The experiment of `readout_errors`, as something `compare` can repeat."""
+
+    def __init__(self, text, activation, bias, steps):
+        self.setting = (text, activation, bias, steps)
+
+    def simulate(self, parameters, size, rng):
+        return {"error": np.array(readout_errors(*self.setting, int(rng.integers(2**31)), d=size))}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "activation", "bias"), [("z1+z1*z2", "relu", True), ("z1+z1*z2", "erf", False), ("z1*z2*z3", "relu", False)]
@@ -156,9 +167,10 @@ def test_readouts_of_trained_networks_stop_at_the_plateaux(text, activation, bia
     found = staircase(text, activation, bias=bias)
     levels = plateaux(found).values[:, 1]
     levels = [float(levels[min(k, len(levels) - 1)]) for k in range(steps + 1)]
-    runs = np.array([readout_errors(text, activation, bias, steps, seed) for seed in range(6)])
-    mean, sem = runs.mean(axis=0), runs.std(axis=0, ddof=1) / np.sqrt(len(runs))
-    print(f"{text}, {activation}, bias {bias}: plateaux {levels}, readouts {mean.round(3)} +- {sem.round(3)}")
-    # A direction learned but weakly leaves the readout above the plateau, never below it.
-    assert (mean > np.array(levels) - 4 * sem).all()
-    assert (mean < np.array(levels) + 0.3 + 4 * sem).all()
+    report = compare(Readouts(text, activation, bias, steps), {}, 150, 6, 0, {"error": np.array(levels)})
+    print(f"\n{text}, {activation}, bias {bias}; z against the plateau, from above\n{report}")
+    for name in report.names:
+        # A direction learned but weakly leaves the readout above the plateau, never below it.
+        error = report.simulation[name]
+        assert report.z(name) > -4
+        assert error.mean < report.theory[name] + 0.3 + 4 * error.sem

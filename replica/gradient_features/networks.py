@@ -25,6 +25,8 @@ from .mixture import GaussianMixture, Reduced
 FEATURES = ("gradient", "random", "ticket")
 #: Smallest singular value the fit keeps, relative to the largest: pairs of parallel neurons are nearly dependent.
 KEEP = 1e-8
+#: Relative variance that stands for none, where a covariance must be positive definite.
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -326,15 +328,19 @@ def predicted_dictionary_accuracy(
 
 
 def _as_mixture(problem: Dictionary) -> Reduced:
-    """One cluster per count of relevant elements, in the coordinates along their sum and across it."""
+    """One cluster per count of relevant elements, in the coordinates along their sum and across it.
+
+    Across it the c present ones are any of k: a variance c (k - c)/k in all, beside that of the background.
+    """
     counts = np.flatnonzero(problem.counts > 0)
     means = np.zeros((len(counts), 2))
     means[:, 0] = (counts - problem.k * problem.rate) / math.sqrt(problem.variance * problem.k)
-    spread = (1 - problem.variance_along) / (problem.D - 1)
-    small = GaussianMixture(
-        means, problem.labels[counts], problem.counts[counts] / problem.counts[counts].sum(), np.diag([1e-12 * spread, spread])
-    )
-    return Reduced(problem.direction[:, None], small, np.full(len(counts), spread), problem.D - 1)
+    background = (problem.D - problem.k) * problem.background * (1 - problem.background)
+    spreads = (counts * (problem.k - counts) / problem.k + background) / problem.variance / (problem.D - 1)
+    spreads = np.maximum(spreads, TINY * spreads.max())
+    weights = problem.counts[counts] / problem.counts[counts].sum()
+    small = GaussianMixture(means, problem.labels[counts], weights, [np.diag([TINY * s, s]) for s in spreads])
+    return Reduced(problem.direction[:, None], small, spreads, problem.D - 1)
 
 
 def _dictionary_neurons(
@@ -344,7 +350,7 @@ def _dictionary_neurons(
     if step == 2:
         noise = 0.0 if math.isinf(batch) else 1 / math.sqrt(batch)
         along = math.sqrt(problem.signal) + noise * math.sqrt(problem.variance_along) * rng.standard_normal((1, 1))
-        return along, noise * math.sqrt(core.spreads[0]) * rng.standard_normal((1, core.rest))
+        return along, noise * math.sqrt(core.mixture.weights @ core.spreads) * rng.standard_normal((1, core.rest))
     w = rng.standard_normal((neurons, 1 + core.rest)) / math.sqrt(problem.D)
     z, e = w[:, :1], w[:, 1:]
     return (z, e) if step == 0 else _step(core, z, e, np.zeros(neurons), batch, rng)
