@@ -186,6 +186,7 @@ def solve(
                 {
                     "model": solution.model,
                     "options": chosen.options,
+                    **chosen.statement(),
                     "parameters": {k: _finite(v) for k, v in solution.parameters.items()},
                     "result": solution.result.name,
                     "residual": _finite(solution.residual),
@@ -200,6 +201,8 @@ def solve(
             )
         )
     else:
+        if stated := chosen.statement():
+            click.echo(f"{stated['claim']}: {stated['regime']}")
         for name, value in solution.values.items():
             click.echo(f"{name:<14} {value!s}")
         click.echo(
@@ -226,7 +229,7 @@ def _solve_file(model: str, file: str, as_json: bool) -> None:
         raise click.UsageError(f"{model} takes no --input; those that do are {', '.join(READERS)}")
     if model == "balanced-network":
         network, times = read_balanced(file)
-        _print_trajectory(network.solve(times), {}, as_json)
+        _print_trajectory(network.solve(times), {}, as_json, {})
         return
     problem: Any = READERS[model](file)
     if model == "mixture":
@@ -245,10 +248,11 @@ def _solve_trajectory(chosen: Any, times: Any, parameters: Any, method: Any, as_
         scalars = {name: trajectory.values.pop(name)[0] for name in ClosedForm.timeless()}
         scalars["mechanisms"] = mechanisms(scalars)
         scalars["stuck"] = bool(scalars["stuck"])
-    _print_trajectory(trajectory, scalars, as_json)
+    _print_trajectory(trajectory, scalars, as_json, chosen.statement())
 
 
-def _print_trajectory(trajectory: Any, scalars: dict[str, Any], as_json: bool) -> None:
+def _print_trajectory(trajectory: Any, scalars: dict[str, Any], as_json: bool, about: dict[str, str]) -> None:
+    """`scalars` are values that are the same at all times, `about` is text."""
     from solvers import Result
 
     codes = [Result(int(code)) for code in trajectory.result]
@@ -265,11 +269,14 @@ def _print_trajectory(trajectory: Any, scalars: dict[str, Any], as_json: bool) -
                     **{name: _finite(getattr(trajectory, name)) for name in fields},
                     "values": {k: _finite(v) for k, v in trajectory.values.items()} | plain,
                     **plain,
+                    **about,
                 },
                 allow_nan=False,
             )
         )
     else:
+        if about:
+            click.echo("; ".join(f"{name}: {text}" for name, text in about.items()))
         names = [name for name, v in trajectory.values.items() if v.ndim == 1]
         click.echo("  ".join(f"{name:>14}" for name in ["time", *names]))
         for i, t in enumerate(trajectory.times):

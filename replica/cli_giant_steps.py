@@ -123,7 +123,7 @@ def giant_steps(
 
     \b
     Examples
-      replica giant-steps "z1+z1*z2" alpha=2 eta=2 --steps 3
+      replica giant-steps "z1+z1*z2" alpha=4 eta=1 --steps 3
       replica giant-steps "z1+z1*z2" alpha=4 eta=3 noise=0.1 --activation "erf(z/sqrt(2))" --readout 1,-1,0.5 --json
       replica giant-steps "z1+z1*z2+z1*z2*z3" alpha=inf eta=2 --readout 1,1 --bias 0.5,-0.5 --steps 6 --output steps.h5
       replica giant-steps "erf(z1/sqrt(2))" eta=1 --activation "erf(z/sqrt(2))" --flow 0,1,10
@@ -152,14 +152,14 @@ def giant_steps(
     if output is not None:
         save(network, found, output, {"target": target, "activation": activation}, flow=times is not None, overwrite=overwrite)
     claim, regime = network.statement(flow=times is not None)
+    about = {"rule": network.rule, "claim": claim, "regime": regime}
     if as_json:
-        _print_trajectory(found, {"rule": network.rule, "claim": claim, "regime": regime}, True)
+        _print_trajectory(found, {}, True, about)
         return
-    click.echo(f"{claim}: {regime}; rule {network.rule}")
     for i, t in enumerate(found.times):
         shown = " ".join("-" if x is None else f"{x:.6g}" for x in _finite(found["cos2"][i]))
         click.echo(f"time {t:<8g} cos2 [{shown}]")
-    _print_trajectory(found, {}, False)
+    _print_trajectory(found, {}, False, about)
 
 
 def _result(x: Any) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--noise", default=0.0, show_default=True, help="Variance of the label noise, added to the plateaux.")
 @click.option("--order", type=int, help="Hermite tensors up to here, for a target that is no polynomial.")
 @click.option("--threshold", type=float, help="Squared couplings below this share of E[g^2] are zero (floating arithmetic).")
+@click.option("--exact", is_flag=True, help="Refuse a target whose Hermite tensors are not exact.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def staircase(
     target: str,
@@ -28,6 +29,7 @@ def staircase(
     noise: float,
     order: int | None,
     threshold: float | None,
+    exact: bool,
     as_json: bool,
 ) -> None:
     """Directions of a target in z1, z2, .. that large gradient steps learn, in order, and the plateaux of the error.
@@ -38,6 +40,7 @@ def staircase(
       replica staircase "z1 + z1*z2 + z1*z2*z3" --activation relu --json
       replica staircase "z1 + z1*z2 + z1*z2*z3" --activation relu --bias
       replica staircase "sign(z1*z2) + tanh(z3)" --order 6
+      replica staircase "sqrt(2)/2*z1 + sign(z2*z3)" --exact
     """
     from .activations import make_activation
     from .plateaux import plateaux
@@ -47,7 +50,7 @@ def staircase(
     if bias and activation is None:
         raise click.UsageError("--bias says something about a network: give its --activation too")
     chosen = None if activation is None else make_activation(activation)
-    wanted = make_target(target)
+    wanted = make_target(target, exact=exact)
     free = find(wanted, order=order, threshold=threshold)
     errors = plateaux(free, noise=noise)
     network = None if chosen is None else find(wanted, chosen, bias=bias, order=order, threshold=threshold)
@@ -56,6 +59,8 @@ def staircase(
         click.echo(json.dumps(_plain(free, errors, network, filtered), allow_nan=False))
         return
     click.echo(f"target          {wanted}, r = {wanted.r}; {free.arithmetic}, {_scope(free)}")
+    if free.limits:
+        click.echo(f"limits          {free.limits}")
     for k, directions in free.direction_leaps:
         click.echo(f"leap index {k}    {_vectors(directions)}")
     _print(free, errors)
@@ -78,11 +83,14 @@ def _print(found: Staircase, errors: Plateaux) -> None:
     for number, stage in enumerate(found.stages, 1):
         click.echo(f"stage {number:<9} leap {stage.leap}, dim {stage.dim} [{stage.claim}]: {_vectors(stage.directions)}")
         click.echo(f"                {stage.samples}")
+    longest = max(found.stages, key=lambda stage: stage.leap, default=None)
+    click.echo(f"regime          {'nothing is learned' if longest is None else longest.regime}")
     click.echo(f"leap complexity {found.leap_complexity}")
     if not math.isnan(found.threshold):
         click.echo(f"threshold       {found.threshold:.1e}; smallest coupling kept {_extreme(found, 'kept')}, "
                    f"largest dropped {_extreme(found, 'dropped')}")  # fmt: skip
-    click.echo("plateaux        n, p between d^k and d^(k+1); rows: dimension learned, columns: k")
+    click.echo(f"plateaux        {errors.claim}: {errors.regime}")
+    click.echo("                rows: dimension learned, columns: kappa")
     click.echo("           dim  " + "".join(f"{kappa:>14}" for kappa in errors.degrees))
     for i, dim in enumerate(errors.dims):
         click.echo(f"{dim:>14}  " + "".join(f"{_entry(errors, i, j):>14}" for j in range(len(errors.degrees))))
@@ -111,6 +119,7 @@ def _plain(free: Staircase, errors: Plateaux, network: Staircase | None, filtere
         "order": free.order,
         "complete": free.complete,
         "threshold": _number(free.threshold),
+        "limits": free.limits,
         "plateaux": _errors(errors),
     }
     if network is not None and filtered is not None:
@@ -134,6 +143,7 @@ def _sequence(found: Staircase) -> dict[str, Any]:
         "subspaces": [_directions(basis)["directions"] for basis in bases],
         "subspaces_exact": [_directions(basis)["exact"] for basis in bases],
         "claims": [stage.claim for stage in found.stages],
+        "regimes": [stage.regime for stage in found.stages],
         "samples": [stage.samples for stage in found.stages],
         "kept": [_number(stage.kept) for stage in found.stages],
         "dropped": [_number(stage.dropped) for stage in found.stages],
@@ -158,6 +168,8 @@ def _errors(errors: Plateaux) -> dict[str, Any]:
         "exact": exact,
         "remainder": errors.remainder.tolist(),
         "error": errors.error,
+        "claim": errors.claim,
+        "regime": errors.regime,
     }
 
 

@@ -103,6 +103,7 @@ class Compiler:
         lines = [f"{sp.latex(left, symbol_names=names)} = {sp.latex(e, symbol_names=names)}" for left, e in written]
         return {
             "references": self.model.references,
+            **self.model.statement(),
             "equations": json.dumps(lines),
             "free_entropy": sp.latex(phi, symbol_names=names),
             "sympy": sp.__version__,

@@ -30,11 +30,14 @@ class EvaluatedModel(Model):
         Modules (or packages) on whose text the numbers depend; a scan file remembers their digest.
     slowest : tuple of str
         Parameters whose change costs most.
+    joint : tuple of str
+        Parameters that `check` looks at.
     """
 
     method: ClassVar[str] = "evaluate"
     text: ClassVar[tuple[str, ...]] = ()
     slowest: ClassVar[tuple[str, ...]] = ()
+    joint: ClassVar[tuple[str, ...]] = ()
 
     def formulas(self) -> Mapping[str, Formula]:
         """Observable -> formula."""

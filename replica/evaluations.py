@@ -41,12 +41,14 @@ def compile_evaluated(model: EvaluatedModel) -> EvaluatedProblem:
         options=model.options,
         provenance={
             "references": model.references,
+            **model.statement(),
             "equations": json.dumps([f"{observables[name].latex} = {formulas[name].latex}" for name in observables]),
         },
         evaluate=_Evaluator(model, tuple(observables)),
         check=_Checker(model),
         digest=text_digest(type(model).__module__, *model.text),
         slowest=model.slowest,
+        joint=model.joint,
     )
 
 

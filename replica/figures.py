@@ -162,10 +162,10 @@ def plateaux_stairway(output: str | Path) -> Path:
         edges = np.repeat(np.arange(len(errors.dims) + 1), 2)[1:-1]
         curves = [
             Curve(edges, np.repeat(errors.values[:, kappa], 2), rf"$\kappa$ = {kappa}", kappa + 1, dashed=kappa == 1)
-            for kappa in (2, 0, 1)  # where they coincide, dashes on a line show both
+            for kappa in (0, 1, 2)
         ]
         title = f"{text.replace('*', ' ')}{note}\nleaps {', '.join(map(str, found.leaps))}"
-        panels.append(Panel("stage of the staircase", r"plateau $R_\kappa$", curves, title, ylim=(-0.1, 4.1)))
+        panels.append(Panel("stages learned", r"plateau $R_\kappa$", curves, title, ylim=(-0.1, 4.1), whole=True))
     return plot_panels(panels, output, r"Stairway of plateaux: readout with $n, p$ between $d^\kappa$ and $d^{\kappa+1}$")
 
 

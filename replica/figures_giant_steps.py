@@ -34,21 +34,21 @@ def alignment_curves(output: str | Path) -> Path:
         first.append(Curve(alphas, np.array([t.top for t in theory]), "", colour, dashed=True))
         first += _experiment(target, activation, dots, 1, 400, ("cos2", "top"), colour, rng)
     later = []
-    for colour, (target, activation, leap, d) in enumerate((("z1*z2", "relu", 2, 60), ("he3(z1)/sqrt(6)", ERF, 3, 24)), 3):
+    for colour, (target, activation, leap, d) in enumerate((("z1*z2", "relu", 2, 60), ("he3(z1)/sqrt(6)", ERF, 3, 40)), 3):
         theory = [alignment(target, activation, alpha=a, leap=leap, noise=0.1, probabilities=(0.1, 0.9)) for a in alphas]
         finite = [alignment(target, activation, alpha=a, leap=leap, noise=0.1, d=d, probabilities=()).cos2 for a in alphas]
-        later.append(Curve(alphas, np.array(finite), f"{target}, {activation}: mean at d = {d}", colour))
-        for p, label in ((0.1, "10% and 90% of neurons"), (0.9, "")):
+        later.append(Curve(alphas, np.array(finite), f"{target}, {activation}, d = {d}: mean", colour))
+        for p, label in ((0.1, "10% and 90% of neurons, d = \u221e"), (0.9, "")):
             later.append(Curve(alphas, np.array([t.quantiles[p] for t in theory]), label, colour, dashed=True))
-        later += _experiment(target, activation, dots, leap, d, ("cos2",), colour, rng)
+        later += _experiment(target, activation, dots if leap == 2 else dots[:3], leap, d, ("cos2",), colour, rng)
     label = r"$\cos^2$ with the teacher space"
     return _draw(
         [
-            Panel(r"$\alpha = n/d$", label, first, "leap 1, d = 400 (dashed: top singular vector)", xlog=True, ylim=(0, 1)),
-            Panel(r"$\alpha = n/d^\ell$", label, later, r"law over neurons, $\ell$ = 2 and 3", xlog=True, ylim=(0, 1)),
+            Panel(r"$\alpha = n/d$", label, first, "leap 1 (dashed: top singular vector)", xlog=True, ylim=(0, 1)),
+            Panel(r"$\alpha = n/d^\ell$", label, later, r"$\ell$ = 2, 3: a law over neurons, up to 1/d", xlog=True, ylim=(0, 1)),
         ],
         output,
-        r"One giant step, noise $\Delta$ = 0.1",
+        r"One giant step, noise $\Delta$ = 0.1; dots: networks with standard errors over batches, d = 400 on the left",
     )
 
 
@@ -72,8 +72,9 @@ def _experiment(
     rng: np.random.Generator,
 ) -> list[Curve]:  # fmt: skip
     g, s = make_target(target), make_student(activation, [1.0]).activation
-    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": 50, "rng": rng}
-    repeats = 6 if leap == 1 else 20  # heavy tails
+    # Neurons share their batch: more of them help little, and heavy tails want many batches for an error bar to mean something.
+    repeats, p = {1: (10, 50), 2: (40, 30), 3: (40, 12)}[leap]
+    shared: dict[str, Any] = {"noise": 0.1, "leap": leap, "step": math.inf, "d": d, "p": p, "rng": rng}
     runs = [
         [first_step(g.numeric, g.r, s.numeric_derivative(), alpha=a, **shared) for _ in range(repeats)] for a in alphas
     ]  # fmt: skip
@@ -104,7 +105,7 @@ def neuron_clouds(output: str | Path) -> Path:
         curves = [
             Curve(np.cos(angle), np.sin(angle), "", 6),
             Curve(clouds[:, 0], clouds[:, 1], f"{len(runs)} networks, d = {d}" if k == steps else "", 5, dots=True),
-            Curve(centre[:, 0], centre[:, 1], "recursion" if k == steps else "", 2, dots=True),
+            Curve(centre[:, 0], centre[:, 1], "recursion" if k == steps else "", 0, dots=True, marker="x"),
         ]
         panels.append(Panel(r"$\cos(w, e_1)$", r"$\cos(w, e_2)$", curves, f"after step {k}", ylim=(-1.08, 1.08), equal=True))
     return _draw(panels, output, f"{target}, ReLU with biases, p = {p}, n = {alpha:g} d per step, correlation loss")
@@ -112,17 +113,17 @@ def neuron_clouds(output: str | Path) -> Path:
 
 def batch_reuse(output: str | Path) -> Path:
     """Second gradient on the same batch and on a fresh one, against the step: reuse sees a target of leap 3."""
-    target, steps, dots, d = "he3(z1)/sqrt(6)", np.linspace(0.0, 4.0, 13), np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
+    target, steps, dots, d = "he3(z1)/sqrt(6)", 4 * np.linspace(0, 1, 17) ** 1.5, np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
     rng = np.random.default_rng(2)
     g, student = make_target(target), make_student(ERF, [1.0], loss="correlation")
     curves = []
     for colour, alpha in enumerate((1.0, 2.0, 4.0)):
         curves.append(Curve(steps, _overlaps(target, alpha, steps, True), rf"same batch, $\alpha$ = {alpha:g}", colour))
-        curves.append(_second_steps(g, student, alpha, dots, True, d, rng, colour))
+        curves.append(_second_steps(g, student, alpha, dots, 25, True, d, rng, colour))
     curves.append(Curve(steps, _overlaps(target, 2.0, steps, False), r"fresh batch, $\alpha$ = 2", 3, dashed=True))
-    curves.append(_second_steps(g, student, 2.0, dots, False, d, rng, 3))
-    panel = Panel("step $t$", r"$\langle w_*, u_2\rangle$", curves, f"{target}, erf, correlation loss (dots: d = {d})")
-    return _draw([panel], output, "Overlap of the second gradient with the teacher")
+    curves.append(_second_steps(g, student, 2.0, dots, 60, False, d, rng, 3))  # a fresh batch fluctuates more
+    panel = Panel("step $t$", r"$\langle w_*, u_2\rangle$", curves, f"correlation loss; dots: networks, d = {d}")
+    return _draw([panel], output, f"Second gradient and teacher: {target}, erf")
 
 
 def _overlaps(target: str, alpha: float, steps: Sequence[float] | np.ndarray, reused: bool) -> np.ndarray:
@@ -130,12 +131,15 @@ def _overlaps(target: str, alpha: float, steps: Sequence[float] | np.ndarray, re
 
 
 def _second_steps(
-    g: Target, student: Student, alpha: float, steps: np.ndarray, reused: bool, d: int, rng: np.random.Generator, colour: int
-) -> Curve:
+    g: Target, student: Student, alpha: float, steps: np.ndarray, repeats: int, reused: bool, d: int, rng: np.random.Generator,
+    colour: int,
+) -> Curve:  # fmt: skip
     mean, sem = [], []
     for t in steps:
         start = (g.numeric, student, np.zeros((1, 1)), np.eye(1))
-        runs = [train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(30)]
+        runs = [
+            train(*start, alpha=alpha, eta=t, noise=0.0, steps=2, d=d, rng=rng, reuse=reused)["M"] for _ in range(repeats)
+        ]
         second = np.array([(M[2, 0, 0] - M[1, 0, 0]) / t for M in runs])
         mean.append(second.mean())
         sem.append(second.std(ddof=1) / math.sqrt(len(second)))

@@ -18,10 +18,12 @@ from .gradient_features import (
     dictionary_network,
     dictionary_step,
     fixed_feature_error,
+    kernel_functions,
     mixture_hits,
     network_accuracy,
     parity_hits,
     predicted_accuracy,
+    predicted_dictionary_accuracy,
     random_relu,
     sampled_gradients,
     sampled_hits,
@@ -34,6 +36,8 @@ from .plotting import Curve, Panel, plot_panels
 
 #: The XOR problem of the figures.
 DIMENSION, MEAN, CONE = 60, 4.0, 0.1
+#: Networks behind a dot of coverage.
+NETWORKS = 100
 
 
 def _dots(x: Any, runs: Any, label: str, colour: int) -> Curve:
@@ -51,7 +55,7 @@ def xor_width(output: str | Path) -> Path:
     accuracy = []
     for colour, features in enumerate(("gradient", "random")):
         settings = [Setting(int(s), batch=4000, features=features) for s in widths]
-        theory = [predicted_accuracy(problem, s, draws=96 if s.pairs < 16 else 24).value for s in settings]
+        theory = [predicted_accuracy(problem, s, draws=120 if s.pairs < 8 else 24).value for s in settings]
         accuracy.append(Curve(widths, np.array(theory), f"{features} features", colour))
         runs = [[network_accuracy(problem, s, rng) for _ in range(24)] for s in settings]
         accuracy.append(_dots(widths, runs, "", colour))
@@ -63,8 +67,8 @@ def xor_width(output: str | Path) -> Path:
         covered.append(Curve(every, np.array([coverage(hits, int(s)) for s in every]), label, colour))
         found = []
         for s in widths:
-            g, _ = sampled_gradients(problem, 200 * int(s), int(s), batch=batch)
-            inside = np.array([np.abs(cosines(g, D)) > 1 - CONE for D in directions]).reshape(2, 200, s)
+            g, _ = sampled_gradients(problem, NETWORKS * int(s), int(s), batch=batch)
+            inside = np.array([np.abs(cosines(g, D)) > 1 - CONE for D in directions]).reshape(2, NETWORKS, s)
             found.append(inside.any(axis=2).all(axis=0).astype(float))
         covered.append(_dots(widths, found, "", colour))
     return plot_panels(
@@ -82,27 +86,32 @@ def dictionary_steps(output: str | Path) -> Path:
     sizes = np.array([100, 300, 1000, 3000, 10_000])
     fine = np.geomspace(100, 10_000, 60)
     structured, control = Dictionary.parity(100, 5, 0.5), Dictionary.parity(100, 5, 1.0)
-    rng = np.random.default_rng(0)
+    rng, neurons, fit = np.random.default_rng(0), 100, 2000
     panels: dict[str, list[Curve]] = {"cosine": [], "accuracy": []}
     for colour, (problem, step, label) in enumerate(
         [(structured, 0, "step 0"), (structured, 1, "step 1"), (structured, 2, "step 2"), (control, 2, "step 2, no structure")]
     ):
         theory = [dictionary_step(problem, n, step).mean_cosine().value for n in fine]
         panels["cosine"].append(Curve(fine, np.array(theory), label, colour, dashed=problem is control))
-        runs = [[dictionary_network(problem, 300, int(n), step, rng) for _ in range(8)] for n in sizes]
+        reached = [
+            predicted_dictionary_accuracy(problem, n, step, neurons, fit=fit, test=fit, draws=8).value
+            for n in (sizes if step else sizes[:1])  # what random weights reach does not depend on n
+        ]
+        panels["accuracy"].append(Curve(sizes, np.resize(reached, len(sizes)), label, colour, dashed=problem is control))
+        runs = [
+            [dictionary_network(problem, neurons, int(n), step, rng, fit=fit, test=fit) for _ in range(8)] for n in sizes
+        ]
         for name, curves in panels.items():
-            values = [[run[name] for run in each] for each in runs]
-            curves.append(_dots(sizes, values, label if name == "accuracy" else "", colour))
+            curves.append(_dots(sizes, [[run[name] for run in each] for each in runs], "", colour))
     limit = np.array([two_step_accuracy(structured, n) for n in fine])
-    panels["accuracy"].append(Curve(fine, limit, "predicted, step 2", 2))
-    panels["accuracy"].append(Curve(fine, np.full(len(fine), 0.5), "chance", 3, dashed=True))
+    panels["accuracy"].append(Curve(fine, limit, "best readout, step 2", 4, dashed=True))
     return plot_panels(
         [
-            Panel("samples per step $n$", "mean |cosine| with the relevant direction", panels["cosine"], xlog=True),
-            Panel("samples per step $n$", "accuracy of 300 neurons", panels["accuracy"], xlog=True),
+            Panel("samples per step $n$", "mean |cosine| with relevant sum", panels["cosine"], "", xlog=True),
+            Panel("samples per step $n$", f"accuracy of {neurons} neurons", panels["accuracy"], "", xlog=True),
         ],
         output,
-        r"Structured parity of k = 5 of D = 100 elements, $\rho$ = 1/2",
+        r"Structured parity of k = 5 of D = 100 elements, $\rho$ = 1/2 (dots: 8 networks)",
     )
 
 
@@ -115,15 +124,15 @@ def lottery_ticket(output: str | Path) -> Path:
     theory = [predicted_accuracy(problem, t, directions, draws=150).value for t in tickets]
     runs = [[network_accuracy(problem, t, rng, directions) for _ in range(40)] for t in tickets]
     pair = Setting(2, batch=4000)
-    alone = predicted_accuracy(problem, pair, draws=150).value
-    trained = [[network_accuracy(problem, pair, rng) for _ in range(40)] for _ in pools]
+    alone = predicted_accuracy(problem, pair, draws=400).value
+    trained = [[network_accuracy(problem, pair, rng) for _ in range(200)]]  # knows nothing of the pool
     curves = [
         Curve(pools, np.array(theory), "winning ticket", 0), _dots(pools, runs, "", 0),
-        Curve(pools, np.full(len(pools), alone), "random pair", 1), _dots(pools, trained, "", 1),
+        Curve(pools, np.full(len(pools), alone), "random pair", 1), _dots(pools[3:4], trained, "", 1),
         Curve(pools, np.full(len(pools), 1 - xor_bayes_error(MEAN)), "Bayes", 2, dashed=True),
     ]  # fmt: skip
     return plot_panels(
-        [Panel("neurons at initialisation $m$", "accuracy of two pairs", curves, "chosen, then trained", xlog=True)],
+        [Panel("neurons at initialisation $m$", "accuracy of two pairs", curves, "best neuron per direction", xlog=True)],
         output,
         rf"Lottery tickets: XOR, d = {DIMENSION}, $\|\mu\|$ = {MEAN:g}, n = 4000",
     )
@@ -143,7 +152,7 @@ def parity_cone(output: str | Path) -> Path:
         found = [sampled_hits(g, b, problem.direction, gamma) for gamma in dots]
         values, sems = np.array([f.value for f in found]), np.array([f.error / 3 for f in found])
         curves.append(Curve(dots, values, "", colour, dots=True, sem=sems))
-    exact = Curve(gammas, 2 / math.pi * np.arccos(1 - gammas), r"$\frac{2}{\pi}\arccos(1-\gamma)$", 3, dashed=True)
+    exact = Curve(gammas, 2 / math.pi * np.arccos(1 - gammas), r"$2\arccos(1-\gamma)/\pi$", 3, dashed=True)
     return plot_panels(
         [Panel(r"cone $\gamma$", "hit probability", [*curves, exact], r"bias $\beta$ = 1/2 in units of $\|w\|$")],
         output,
@@ -152,15 +161,17 @@ def parity_cone(output: str | Path) -> Path:
 
 
 def fixed_features(output: str | Path) -> Path:
-    """Error of fixed random features on all parities of 3 of 12 bits against the lower bound for any features."""
-    counts = np.array([5, 10, 20, 40, 60, 80, 120, 160, 200, 220])
+    """Error of random features and of a kernel method on all parities of 3 of 12 bits, above the lower bound for any of them."""
+    D, counts = 12, np.array([5, 20, 40, 80, 120, 160, 220])
     fine = np.arange(0, 221, 2)
     rng = np.random.default_rng(0)
-    runs = [[fixed_feature_error(random_relu(12, int(N), rng), 3).value for _ in range(4)] for N in counts]
-    bound = np.array([square_bound(int(N), 12, 3) for N in fine])
-    curves = [Curve(fine, bound, "$1 - N/C(D,k)$", 0), _dots(counts, runs, "random ReLU", 1)]
+    bound = np.array([square_bound(int(N), D, 3) for N in fine])
+    curves = [Curve(fine, bound, "lower bound $1 - N/C(D,k)$", 0)]
+    for colour, (label, make) in enumerate((("random ReLUs", random_relu), ("ReLU kernel, N samples", kernel_functions)), 1):
+        runs = [[fixed_feature_error(make(D, int(N), rng), 3).value for _ in range(4)] for N in counts]
+        curves.append(_dots(counts, runs, label, colour))
     return plot_panels(
-        [Panel("features $N$", "mean squared error, averaged over parities", curves)],
+        [Panel("features or samples $N$", "error, mean over parities", curves, "bars are smaller than the dots", ylim=(0, 1.05))],
         output,
         "Fixed features and sparse parities: D = 12, k = 3",
     )

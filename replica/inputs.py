@@ -112,6 +112,7 @@ class MixtureInput(BaseModel):
     bias: Number = 0.0
     least: Number = 0.0
     neurons: Annotated[int, Field(ge=1)] = 100
+    batch: Number = math.inf
 
 
 class BalancedInput(_Strict):
@@ -190,7 +191,7 @@ def read_mixture(path: str | Path) -> dict[str, Any]:
     try:
         problem = GaussianMixture(given.means, given.labels, given.weights, given.covariances)
         init = Initialisation(given.norm, given.bias_law, given.bias)
-        return mixture_report(problem, given.p, given.gamma, init, given.least, given.neurons)
+        return mixture_report(problem, given.p, given.gamma, init, given.least, given.neurons, given.batch)
     except (ProblemError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
 

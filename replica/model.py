@@ -380,6 +380,10 @@ class Model:
         """Label -> expression that is non-negative at every physical solution."""
         return {}
 
+    def statement(self) -> dict[str, str]:
+        """What kind of statement the numbers are with these options: `claim` (exact, asymptotic, conjectured) and `regime`."""
+        return {}
+
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """One finite-size experiment on the original problem; returns observables by name."""
         raise ModelError(f"{self.name} has no simulation")

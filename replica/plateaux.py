@@ -51,6 +51,17 @@ class Plateaux:
     remainder: np.ndarray
     error: float
 
+    @property
+    def claim(self) -> str:
+        """Asymptotic, whatever the arithmetic: a readout reaches these errors for d -> infinity only."""
+        return "asymptotic"
+
+    @property
+    def regime(self) -> str:
+        """Where it holds, and what the values are."""
+        values = "exact values" if self.exact is not None else "upper bounds" if self.remainder.any() else "values in floats"
+        return f"n, p = d^(kappa + delta), 0 < delta < 1, d -> infinity; readout or biases that differ between neurons; {values}"
+
 
 class PlateauError(ValueError):
     """An argument out of range; one line."""

@@ -26,6 +26,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 OKABE_ITO = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 REGIONS = ("#56B4E9", "#E69F00", "#000000", "#009E73", "#CC79A7", "#F0E442")  # areas: light ones first
 MOST_LINES = 12
+WIDE_LABEL = 28  # characters of a label that takes a line of a legend for itself
 NO_SOLUTION = "0.8"  # a grey, which viridis does not have
 SAME = 1e-9  # relative distance below which two values of a parameter are the same
 
@@ -373,7 +374,7 @@ def _save(figure: Figure, output: Path) -> Path:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a `Panel`; `dots` draws points, with bars of length `sem` if given."""
+    """One line of a `Panel`; `dots` draws points of the shape `marker`, with bars of length `sem` if given."""
 
     x: np.ndarray
     y: np.ndarray
@@ -382,6 +383,7 @@ class Curve:
     dots: bool = False
     dashed: bool = False
     sem: np.ndarray | None = None
+    marker: str = "o"
 
 
 @dataclass(frozen=True)
@@ -397,12 +399,26 @@ class Panel:
     ylim: tuple[float, float] | None = None
     regions: tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]] | None = None
     equal: bool = False  # one unit of x as long as one of y
+    whole: bool = False  # only whole numbers along x
+
+
+def _legend_shape(panel: Panel) -> tuple[int, int]:
+    """Rows and columns of a panel's legend."""
+    labels = [curve.label for curve in panel.curves if curve.label]
+    if panel.regions is not None:
+        labels += [name for i, name in enumerate(panel.regions[3]) if (panel.regions[2] == i).any()]
+    columns = 2 if max((len(label.replace("\\", "")) for label in labels), default=0) < WIDE_LABEL else 1
+    return -(-len(labels) // columns), columns
 
 
 def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") -> Path:
-    """Draw panels side by side, each with its legend; PlotError as for `plot_curve`."""
+    """Draw panels side by side, each with its legend below; PlotError as for `plot_curve`.
+
+    A panel is 4.2 inches wide, so that text is legible where two of them fill a page.
+    """
     output = _checked_output(output)
-    figure = Figure(figsize=(5.6 * len(panels), 4.0), dpi=150, layout="constrained")
+    rows = max(_legend_shape(panel)[0] for panel in panels)
+    figure = Figure(figsize=(4.2 * len(panels), 3.7 + 0.21 * rows), dpi=150, layout="constrained")
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         if panel.regions is not None:
             xs, ys, codes, names = panel.regions
@@ -413,13 +429,16 @@ def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") ->
         for curve in panel.curves:
             colour = OKABE_ITO[curve.colour % len(OKABE_ITO)]
             if curve.dots:
-                style: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "linewidth": 1}
+                style: dict[str, Any] = {"fmt": curve.marker, "markersize": 4, "capsize": 2, "linewidth": 1}
                 axes.errorbar(curve.x, curve.y, curve.sem, color=colour, label=curve.label, **style)
             else:
-                axes.plot(curve.x, curve.y, color=colour, linestyle="--" if curve.dashed else "-", label=curve.label)
+                # Dashes on top: where lines coincide, both show.
+                line = {"linestyle": "--", "zorder": 2.5} if curve.dashed else {"linestyle": "-"}
+                axes.plot(curve.x, curve.y, color=colour, label=curve.label, **line)
         if panel.regions is not None or any(curve.label for curve in panel.curves):
-            # Beside the panel: inside, there is no place that no curve crosses.
-            axes.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            # Below the panel: inside, there is no place that no curve crosses.
+            columns = _legend_shape(panel)[1]
+            axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
         axes.set_xscale("log" if panel.xlog else "linear")
         axes.set_yscale("log" if panel.ylog else "linear")
         if panel.ylim is not None:
@@ -427,6 +446,9 @@ def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") ->
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         if panel.equal:
             axes.set_aspect("equal")
+        if panel.whole:
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(panel.title, fontsize="medium")
     figure.suptitle(title, fontsize="medium")
+    figure.draw_without_rendering()  # ticks settle, and the layout is then made for them
     return _save(figure, output)

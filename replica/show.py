@@ -56,6 +56,8 @@ class _Page:
         yield from self.heading(f"{model.name}: {model.title}", 1)
         yield model.summary()
         yield f"Source: {model.references}"
+        if stated := model.statement():
+            yield f"Claim: {stated['claim']}; {stated['regime']}"
         yield from self.heading("Parameters", 2)
         for p in model.active(Parameter).values():
             default = "" if p.default is None else f", default {p.default:g}"

@@ -73,6 +73,12 @@ class Stage:
         longer = "d" if self.leap == 3 else f"d^({Fraction(self.leap - 1, 2)})"
         return f"fresh batch of O(d^{self.leap}) samples, step {longer} times larger; one-pass SGD: {one_pass}"
 
+    @property
+    def regime(self) -> str:
+        """Where it holds."""
+        size = "d" if self.leap == 1 else f"d^{self.leap}"
+        return f"d -> infinity, O(1) steps of n = O({size}) fresh samples; not how strongly, and nothing of repeated batches"
+
 
 @dataclass(frozen=True)
 class Staircase:
@@ -124,6 +130,16 @@ class Staircase:
     def leap_index(self) -> int:
         """min{k >= 1 : C_k != 0}; 0 if there is none."""
         return self.direction_leaps[0][0] if self.direction_leaps else 0
+
+    @property
+    def limits(self) -> str:
+        """What the order and the threshold leave unseen, in words; empty if nothing."""
+        out = []
+        if not self.complete and max(self.dims, default=0) < self.target.r:
+            out.append(f"Hermite tensors above order {self.order} are not looked at: a leap above {self.order} is not seen")
+        if not math.isnan(self.threshold):
+            out.append(f"squared couplings below {self.threshold:.1e} of E[g^2] count as zero")
+        return "; ".join(out)
 
     @property
     def leap_complexity(self) -> int:

@@ -189,7 +189,10 @@ class _Callable(Target):
     def numeric(self, z: np.ndarray) -> np.ndarray:
         z = np.asarray(z, dtype=float)
         flat = z.reshape(-1, self.r)
-        value = np.asarray(self.function(flat), dtype=float)
+        value = np.asarray(self.function(flat))
+        if np.iscomplexobj(value):  # a cast would drop what is imaginary
+            raise TargetError(f"target {self.text} is complex, of type {value.dtype}; it must be real")
+        value = value.astype(float)
         if value.shape != flat.shape[:1]:
             raise TargetError(f"target {self.text} returned shape {value.shape} for {flat.shape}, not ({len(flat)},)")
         if not np.isfinite(value).all():

@@ -80,7 +80,12 @@ class _Compiler:
         named = {**dict(self.definitions), **self.model.initial(), **self.model.field()}
         equations = {**named, **self._observables()}
         lines = [f"{names.get(s, sp.latex(s))} = {sp.latex(e, symbol_names=names)}" for s, e in equations.items()]
-        return {"references": self.model.references, "equations": json.dumps(lines), "sympy": sp.__version__}
+        return {
+            "references": self.model.references,
+            **self.model.statement(),
+            "equations": json.dumps(lines),
+            "sympy": sp.__version__,
+        }
 
     # ---------------------------------------------------------------- the four functions
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -77,6 +78,10 @@ class Grid:
             quantity = problem.parameter(name)
             for value in values:
                 quantity.check(value, problem.name)
+        first = {name: values[0] for name, values in self.axes.items()}
+        joint = [name for name in self.names if name in problem.joint_parameters]
+        for combination in product(*(self.axes[name] for name in joint)) if joint else ():
+            problem.point({**fixed, **first, **dict(zip(joint, combination, strict=True))})
         order = [q.name for q in problem.parameters]
         return GridPoints(
             self,

@@ -225,6 +225,11 @@ class Problem:
         """Parameters whose change costs most; a scan lets them vary slowest."""
         return ()
 
+    @property
+    def joint_parameters(self) -> tuple[str, ...]:
+        """Parameters that have to go together, each in its range or not; a scan checks all their combinations."""
+        return ()
+
     def parameter(self, name: str) -> Quantity:
         for q in self.parameters:
             if q.name == name:
@@ -360,12 +365,15 @@ class EvaluatedProblem(Problem):
         Of the text that `evaluate` depends on.
     slowest : tuple of str
         Parameters whose change costs most.
+    joint : tuple of str
+        Parameters that `check` looks at.
     """
 
     evaluate: Callable[[Mapping[str, float], int], Evaluated]
     check: Callable[[Mapping[str, float]], None]
     digest: str
     slowest: tuple[str, ...] = ()
+    joint: tuple[str, ...] = ()
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -379,6 +387,10 @@ class EvaluatedProblem(Problem):
     @property
     def table_parameters(self) -> tuple[str, ...]:
         return self.slowest
+
+    @property
+    def joint_parameters(self) -> tuple[str, ...]:
+        return self.joint
 
 
 def as_problem(model: object) -> Problem:

@@ -17,8 +17,10 @@ from replica.giant_steps.law import NeuronLaw, radial_rule
 from replica.giant_steps.moments import GiantStepError, formula, lowest_order, step_moments
 from replica.giant_steps.problem import alignment, reuse
 from replica.model import OptionError
-from replica.models import GiantStep
+from replica.models import GiantLeap, GiantStep
+from replica.results import open_results
 from replica.targets import make_target
+from replica.validation import compare
 from solvers import Grid, ParameterError, Scan, solve, solve_trajectory
 
 ALPHA, DELTA = sp.symbols("alpha Delta", positive=True)
@@ -289,3 +291,68 @@ def test_noise_and_relu_go_the_sampled_and_the_kinked_way():
     sampled = y * (h > 0) * z
     assert abs(found.overlap[0] - sampled.mean()) < 4 * sampled.std() / 1000 + found.error
     assert found.error < 1e-3
+
+
+# ---------------------------------------------------------------- the law as a model
+
+
+def test_the_law_over_neurons_is_a_model_with_scans_and_files(tmp_path):
+    model = GiantLeap(target="z1+z1*z2", removal="least-squares")
+    assert model.order == 2 and model.statement()["claim"] == "asymptotic"
+    Scan(model, Grid(alpha=[0.5, 2.0, math.inf], noise=[0.0, 0.3])).run(tmp_path / "law.h5", workers=1)
+    with open_results(tmp_path / "law.h5") as data:
+        assert data.attrs["claim"] == "asymptotic" and "n = alpha d^2" in data.attrs["regime"]
+        assert (data.result == 0).all() and data.share.dims == ("alpha", "noise", "direction")
+        at = data.sel(alpha=2.0, noise=0.3)
+        law = alignment("z1+z1*z2", "relu", alpha=2.0, noise=0.3, leap=2, removal="least-squares", probabilities=(0.1, 0.5, 0.9))
+        assert float(at.cos2) == law.cos2 and float(at.norm) == law.norm
+        np.testing.assert_array_equal(at.share, np.diag(law.share))
+        np.testing.assert_array_equal([at.low, at["median"], at.high], list(law.quantiles.values()))
+        np.testing.assert_allclose(data.sel(alpha=math.inf, noise=0.0).cos2, 1.0, atol=1e-12)
+
+
+def test_the_model_of_the_law_simulates_what_it_solves():
+    model, point = GiantLeap(target="z1*z2", activation="relu"), {"alpha": 1.0, "noise": 0.1, "d": 50.0}
+    report = compare(model, point, 50, 20, 12, solve(model, **point).values)
+    report.check(sigmas=4, allowance=0.03)  # 1/d
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target": "z1"}, ["leap = 1", "giant-step"]),
+        ({"target": "z1+z1*z2", "leap": 2}, ["E[grad^1 g] is not 0", "least-squares"]),
+        ({"target": "z1*z2", "activation": "erf"}, ["c_2 = 0", "bias"]),
+        ({"target": "z1*z2", "leap": 9}, ["'9'", "[0, 8]"]),
+        ({"target": "z1*z2", "removal": "median"}, ["'median'", "moments"]),
+        ({"target": "5"}, ["E[grad^k g] = 0"]),
+    ],
+)
+def test_laws_that_do_not_exist_are_refused_at_once(options, words):
+    with pytest.raises(ValueError) as error:
+        GiantLeap(**{name: str(value) for name, value in options.items()})
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_every_command_on_giant_steps_says_claim_and_regime():
+    """In JSON and in words: exact, asymptotic or conjectured, and where."""
+    commands = [
+        ["alignment", "z1+z1*z2", "alpha=2"],
+        ["alignment", "z1*z2", "alpha=2", "--leap", "2"],
+        ["giant-steps", "z1+z1*z2", "alpha=2", "eta=1", "--activation", "erf(z/sqrt(2))", "--steps", "1"],
+        ["giant-steps", "z1+z1*z2", "alpha=inf", "eta=1", "--steps", "1"],
+        ["giant-steps", "z1", "eta=1", "--activation", "erf(z/sqrt(2))", "--flow", "0,1"],
+        ["solve", "giant-step", "alpha=2"],
+        ["solve", "giant-step", "alpha=2", "--times", "1,2"],
+        ["solve", "giant-leap", "alpha=2"],
+    ]
+    for command in commands:
+        answer = json.loads(CliRunner().invoke(cli, [*command, "--json"]).output)
+        assert answer["claim"] in ("exact", "asymptotic", "conjectured"), command
+        assert answer["regime"] in CliRunner().invoke(cli, command).output, command
+        assert not any(isinstance(value, str) for value in answer.get("values", {}).values()), command
+    again = ["alignment", "he3(z1)/sqrt(6)", "--activation", "erf(z/sqrt(2))", "--leap", "3", "--reuse", "alpha=2", "step=2"]
+    steps = json.loads(CliRunner().invoke(cli, [*again, "--json"]).output)["second_step"]
+    assert all(step["claim"] == "asymptotic" and "correlation loss" in step["regime"] for step in steps.values())

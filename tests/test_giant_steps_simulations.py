@@ -181,6 +181,9 @@ RECURSIONS = [
     ("z1+z1*z2", "relu", [1.0, -1.0], None, "correlation", 2.0, 1.0, 0.0),
     ("erf(z1/sqrt(2))-erf(z2/sqrt(2))", ERF, [1.0, -1.0], None, "square", 1.0, 2.0, 0.2),
     ("tanh(z1)", "tanh", [1.0, 0.5], [0.3, 0.0], "square", 2.0, 2.0, 0.1),
+    # staircases: (1, -1) is never learned in the first, and is in the second
+    ("z1+z2+z1*z2", "relu", [1.0, -1.0], [0.5, -0.4], "correlation", 4.0, 1.0, 0.1),
+    ("z1+2*z2+z1*z2", "relu", [1.0, -1.0], [0.5, -0.4], "correlation", 4.0, 1.0, 0.1),
 ]
 
 

@@ -22,14 +22,21 @@ from replica.gradient_features import (
     feature_set,
     fixed_feature_error,
     hinge_bound,
+    hit_probability,
     induced_accuracy,
     induced_loss,
+    kernel_functions,
+    leading_order,
     limiting_accuracy,
+    measured_fixed_error,
+    mixture_cosines,
     mixture_hits,
     network_accuracy,
     neurons_to_cover,
     parity_hits,
     predicted_accuracy,
+    predicted_dictionary_accuracy,
+    published_hinge_bound,
     random_relu,
     sampled_coverage,
     sampled_gradients,
@@ -172,6 +179,31 @@ def test_finite_batches_blur_the_cone():
     )
 
 
+def test_the_law_of_the_cosine_is_that_of_real_batches():
+    """Mean and quantiles of |cos(G_n, D)| over neurons and batches, against 1500 neurons with a real batch each: 4 sigma."""
+    problem, n, rng = GaussianMixture.xor(20, 3.0), 300, np.random.default_rng(29)
+    w, _ = Initialisation().sample(1500, 20, rng)
+    real = np.array([cosines(batch_gradient(row[None], np.zeros(1), *problem.sample(n, rng)), np.eye(20)[0])[0] for row in w])
+    law, counts = mixture_cosines(problem, np.eye(1, 20), batch=n)
+    assert counts.all()
+    assert abs(law.mean() - np.abs(real).mean()) < 4 * np.abs(real).std(ddof=1) / math.sqrt(1500)
+    for q in np.quantile(law, [0.1, 0.5, 0.9]):
+        p = (law < q).mean()
+        assert abs((np.abs(real) < q).mean() - p) < 4 * math.sqrt(p * (1 - p) / 1500)
+
+
+def test_batches_thin_out_the_feature_set():
+    """S_{p, gamma, B} on batches: the same directions, with the probabilities of `mixture_hits` on a batch."""
+    problem, gamma = GaussianMixture.xor(60, 8.0), 0.1
+    init = Initialisation(scale=2.5)
+    whole, small = (feature_set(problem, 0.05, gamma, init, batch=n) for n in (math.inf, 400))
+    assert len(small) <= len(whole)
+    for feature in small:
+        expected = mixture_hits(problem, [feature.direction], gamma, init, batch=400)
+        assert feature.probability.value == pytest.approx(expected.value[0])
+        assert feature.probability.value < hit_probability(problem, feature.direction, gamma, init).value
+
+
 def test_a_direction_off_the_means_is_never_hit_in_high_dimension():
     D = np.zeros((1, 60))
     D[0, 5] = 1
@@ -257,6 +289,26 @@ def test_parity_hits_at_finite_size_are_those_of_exact_gradients():
         assert abs(found.value - direct.value) < direct.error + found.error + k**2 / 100 * found.value
 
 
+@pytest.mark.parametrize("k", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_parity_hits_are_those_of_sampled_neurons(k):
+    """D = 100 coordinates of 20 000 neurons, exact gradients against leading order, to 0.003.
+
+    On the same neurons, so that the noise of sampling cancels: they differ on 0.2% of them.
+    """
+    D, count, beta = 100, 20_000 if k == 4 else 6000, 0.5
+    problem, init = SparseParity(D, k), Initialisation(scale=beta)
+    g, _ = sampled_gradients(problem, count, 1, init)
+    w, _ = init.sample(count, D, np.random.default_rng(1))
+    leading, background = leading_order(w[:, :k], np.ones(count), np.full(count, beta))
+    cosine = np.abs(leading.sum(axis=1)) / math.sqrt(k) / np.sqrt((leading**2).sum(axis=1) + background**2)
+    for gamma in (0.05, 0.1, 0.3):
+        difference = (np.abs(cosines(g, problem.direction)) > 1 - gamma).astype(float) - (cosine > 1 - gamma)
+        sem = difference.std(ddof=1) / math.sqrt(count)
+        integral = parity_hits(D, k, gamma, beta)
+        assert abs((cosine > 1 - gamma).mean() - integral.value) < integral.error + 4 * math.sqrt(0.25 / count)
+        assert abs(difference.mean()) + 2 * sem < 0.003
+
+
 def test_gradients_of_parities_lie_in_the_relevant_span_but_along_inverse_weights():
     """cos(G, span) = 0.9988 on average at D = 100 (k = 3, b = 1/2), and G is along 1/q_j within it."""
     problem = SparseParity(100, 3)
@@ -312,6 +364,17 @@ def test_prediction_meets_one_step_networks():
         theory = predicted_accuracy(problem, setting, draws=24)
         runs = np.array([network_accuracy(problem, setting, rng) for _ in range(8)])
         assert abs(runs.mean() - theory.value) < 4 * math.hypot(runs.std(ddof=1) / math.sqrt(8), theory.error / 3)
+
+
+def test_prediction_meets_dictionary_networks():
+    """D = 100, 60 neurons, steps 1 and 0: 6 real networks, 4 standard errors of both and the stated model error of 0.005."""
+    problem = Dictionary.parity(100, 5, 0.5)
+    for step, n in ((0, 300), (1, 1000)):
+        theory = predicted_dictionary_accuracy(problem, n, step, 60, fit=2000, test=2000, draws=8)
+        runs = [dictionary_network(problem, 60, n, step, np.random.default_rng([25, step, r]), fit=2000, test=2000)["accuracy"]
+                for r in range(6)]  # fmt: skip
+        sem = math.hypot(np.std(runs, ddof=1) / math.sqrt(6), theory.error / 3)
+        assert abs(np.mean(runs) - theory.value) < 4 * sem + 0.005
 
 
 def test_gradient_features_reach_the_bayes_error_and_random_ones_do_not():
@@ -398,6 +461,11 @@ def test_no_fixed_features_beat_the_bound():
     x = cube(8)
     own = np.stack([x[:, i] * x[:, i + 1] for i in range(7)], axis=1)
     assert fixed_feature_error(own, 2).value == pytest.approx(square_bound(7, 8, 2), abs=1e-12)
+    own = kernel_functions(8, 20, rng)
+    assert fixed_feature_error(own, 3).value >= square_bound(20, 8, 3) - 1e-12
+    found = measured_fixed_error("kernel", 8, 3, 20)
+    assert square_bound(20, 8, 3) < found.value < 1
+    assert hinge_bound(20, 100, 5, 1.0, 0.5) > published_hinge_bound(20, 5, 1.0, 0.5)  # D >= 16 k
     assert hinge_bound(20, 30, 3, 1.0) == pytest.approx(1 - math.sqrt(20 / math.comb(30, 3)))
 
 
@@ -501,8 +569,11 @@ def test_two_step_law_meets_networks(n):
         print(f"n = {n}, step {step}: cosine {law:.4f} / {cosine.mean():.4f}, accuracy {two_step_accuracy(problem, n):.4f} / "
               f"{accuracy.mean():.4f} ({accuracy.std(ddof=1) / math.sqrt(24):.4f})")  # fmt: skip
         assert abs(cosine.mean() - law) < 4 * cosine.std(ddof=1) / math.sqrt(24) + 0.002
+        predicted, sem = predicted_dictionary_accuracy(problem, n, step, 300, draws=24), accuracy.std(ddof=1) / math.sqrt(24)
+        z = (accuracy.mean() - predicted.value) / math.hypot(sem, predicted.error / 3)
+        print(f"    networks of the reduced model: {predicted.value:.4f} ({predicted.error / 3:.4f}), z = {z:.2f}")
+        assert abs(accuracy.mean() - predicted.value) < 4 * math.hypot(sem, predicted.error / 3) + 0.005
         if step == 2:
-            sem = accuracy.std(ddof=1) / math.sqrt(24)
             assert abs(accuracy.mean() - two_step_accuracy(problem, n)) < 4 * sem + 0.01
         if step == 1:
             assert accuracy.mean() < two_step_accuracy(problem, n) + 0.01

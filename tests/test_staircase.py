@@ -245,6 +245,26 @@ def test_command_prints_the_sequence_as_json():
     assert out["plateaux"]["exact"][0] == ["3", "2", "1", "0"] and "network" not in out
 
 
+def test_everything_says_what_kind_of_statement_it_is():
+    """Stages, plateaux, and what a threshold or an order leaves unseen: in JSON and in words."""
+    whole = json.loads(run("z1+z2*z3", "--json").output)
+    assert whole["claims"] == ["exact", "conjectured"] and "O(d^2) fresh" in whole["regimes"][1]
+    assert whole["limits"] == "" and whole["plateaux"]["claim"] == "asymptotic" and "exact values" in whole["plateaux"]["regime"]
+    rough = json.loads(run("tanh(z1)+z1*z2", "--json").output)
+    assert rough["claims"] == ["numeric", "numeric"] and "upper bounds" in rough["plateaux"]["regime"]
+    assert rough["limits"] == "squared couplings below 1.0e-16 of E[g^2] count as zero"  # all of r = 2 is learned
+    assert "a leap above 8 is not seen" in staircase(make_target("tanh(z1)", r=2)).limits
+    for text in ("limits", "regime", "plateaux        asymptotic"):
+        assert text in run("tanh(z1)+z1*z2").output
+    assert "nothing is learned" in run("5").output
+
+
+def test_exactness_can_be_asked_for():
+    assert run("sqrt(2)/2*z1 + sign(z2*z3)", "--exact").exit_code == 0
+    refused = run("tanh(z1)*z2", "--exact")
+    assert "cannot be treated exactly: its Hermite coefficients have no closed form" in str(refused.exception)
+
+
 def test_command_says_what_is_blocked():
     out = json.loads(run("z1+z1*z2+z1*z2*z3", "--activation", "relu", "--json").output)
     assert out["dims"] == [1, 2, 3] and out["network"]["dims"] == [1, 2]

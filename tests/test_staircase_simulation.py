@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from replica.activations import make_activation
+from replica.giant_steps.simulations import gradients
 from replica.plateaux import plateaux
 from replica.staircase import staircase
 from replica.targets import make_target
+from replica.validation import compare
 
 NEURONS, SAMPLES_PER_DIMENSION = 60, 150
 
@@ -64,6 +66,58 @@ def test_leap_one_directions_are_learned_at_every_dimension_and_others_are_not(t
     assert (ratio[:learned] > 0.75).all() and (ratio[learned:] < 0.7).all()
 
 
+def leap_moves(text, activation, leaps, removals, d, seed):
+    """Root mean squared overlaps with the teacher's axes after each step on a fresh batch: a small leap first or a large one.
+
+    A step of leap l has n = 16 d^l samples (150 d if l = 1) and has a length of 5 d^((l-1)/2); `removals` says what is taken from
+    the labels on the same batch.
+    """
+    rng = np.random.default_rng(seed)
+    target, slope = make_target(text), make_activation(activation).numeric_derivative()
+    w = rng.normal(size=(NEURONS, d))
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    b = rng.choice([-1.0, 1.0], NEURONS)
+    out = []
+    for leap, removal in zip(leaps, removals, strict=True):
+        n = 16 * d**leap if leap > 1 else SAMPLES_PER_DIMENSION * d
+        u = gradients(w, target.numeric, target.r, lambda x: slope(x + b), n, 0.0, rng, removal=removal)
+        w = w + 5.0 * d ** ((leap - 1) / 2) * rng.choice([-1.0, 1.0], NEURONS)[:, None] * u
+        w /= np.linalg.norm(w, axis=1, keepdims=True)
+        out.append(np.sqrt(np.mean(w[:, : target.r] ** 2, axis=0)))
+    return np.array(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "leaps", "removals", "learned"),
+    [
+        # asymptotic, then steps of leap 1 from what it has learned; signs have light tails
+        ("sign(z1*z2) + sign(z1*z2*z3)", (2, 1, 1, 1), ("none",) * 4, ([1, 1, 0], [1, 1, 1])),
+        ("he2(z1)/2 + sign(z2*z3*z4)", (2, 1, 1, 1), ("none",) * 4, ([1, 0, 0, 0], [1, 0, 0, 0])),  # the next leap is 3
+        ("z1 + z2*z3", (1, 2), ("none", "least-squares"), ([1, 0, 0], [1, 1, 1])),  # conjectured: a leap of 2 from a learned U
+    ],
+)
+def test_leaps_of_two_are_learned_with_d_squared_samples(text, leaps, removals, learned):
+    """From d = 40 to 160 the cosines with what is learned stay (or grow), those with the rest fall like d^(-1/2): to 1/2.
+
+    `learned` is after the first step and after the last.
+    """
+    found = staircase(text, "relu", bias=True)
+    expected = [int(stage.dim) for stage in found.stages if stage.leap <= max(leaps)]
+    assert expected[-1] == sum(learned[1])
+    assert expected[0] == sum(learned[0])
+    small, large = (
+        np.mean([leap_moves(text, "relu", leaps, removals, d, seed)[[0, -1]] ** 2 for seed in range(runs)], axis=0)
+        for d, runs in ((40, 24), (160, 6))
+    )
+    ratio = np.sqrt(large / small)
+    for step, row in enumerate(np.array(learned, dtype=bool)):
+        print(f"{text}, after the {('first', 'last')[step]} step: cosines {np.sqrt(large[step]).round(3)}, over those at d/4 "
+              f"{ratio[step].round(2)}")  # fmt: skip
+        assert (ratio[step][row] > 0.8).all()
+        assert (ratio[step][~row] < 0.7).all()
+
+
 def readout_errors(text, activation, bias, steps, seed, d=150, neurons=900, samples=3000):
     """Test errors of a ridge readout on fresh samples (best of five penalties), before and after every giant step.
 
@@ -93,6 +147,16 @@ def readout_errors(text, activation, bias, steps, seed, d=150, neurons=900, samp
     return errors
 
 
+class Readouts:
+    """The experiment of `readout_errors`, as something `compare` can repeat."""
+
+    def __init__(self, text, activation, bias, steps):
+        self.setting = (text, activation, bias, steps)
+
+    def simulate(self, parameters, size, rng):
+        return {"error": np.array(readout_errors(*self.setting, int(rng.integers(2**31)), d=size))}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "activation", "bias"), [("z1+z1*z2", "relu", True), ("z1+z1*z2", "erf", False), ("z1*z2*z3", "relu", False)]
@@ -103,9 +167,10 @@ def test_readouts_of_trained_networks_stop_at_the_plateaux(text, activation, bia
     found = staircase(text, activation, bias=bias)
     levels = plateaux(found).values[:, 1]
     levels = [float(levels[min(k, len(levels) - 1)]) for k in range(steps + 1)]
-    runs = np.array([readout_errors(text, activation, bias, steps, seed) for seed in range(6)])
-    mean, sem = runs.mean(axis=0), runs.std(axis=0, ddof=1) / np.sqrt(len(runs))
-    print(f"{text}, {activation}, bias {bias}: plateaux {levels}, readouts {mean.round(3)} +- {sem.round(3)}")
-    # A direction learned but weakly leaves the readout above the plateau, never below it.
-    assert (mean > np.array(levels) - 4 * sem).all()
-    assert (mean < np.array(levels) + 0.3 + 4 * sem).all()
+    report = compare(Readouts(text, activation, bias, steps), {}, 150, 6, 0, {"error": np.array(levels)})
+    print(f"\n{text}, {activation}, bias {bias}; z against the plateau, from above\n{report}")
+    for name in report.names:
+        # A direction learned but weakly leaves the readout above the plateau, never below it.
+        error = report.simulation[name]
+        assert report.z(name) > -4
+        assert error.mean < report.theory[name] + 0.3 + 4 * error.sem

@@ -169,6 +169,10 @@ def test_refusals_of_functions():
         make_target(lambda z: z, r=2)
     with pytest.raises(TargetError, match="fails on an array"):
         make_target(lambda z: z[:, 7], r=2)
+    with pytest.raises(TargetError, match="is complex, of type complex128; it must be real"):
+        make_target(lambda z: z[:, 0] * (1 + 1j), r=1)
+    with pytest.raises(TargetError, match="r = 5 of a target given by a function is not a whole number from 1 to 4"):
+        make_target(lambda z: z[:, 0], r=5)
     with pytest.raises(TargetError, match="not finite at z"):
         make_target(lambda z: np.where(z[:, 0] > 0, np.inf, 0.0), r=1)
     with pytest.raises(TargetError, match="cannot be treated exactly"):

@@ -19,6 +19,7 @@ from .cones import (
     dominant_directions,
     feature_set,
     hit_probability,
+    mixture_cosines,
     mixture_hits,
     parity_hits,
     sampled_gradients,
@@ -28,16 +29,33 @@ from .dictionary import Dictionary
 from .experiments import dictionary_network, network_accuracy
 from .initial import Initialisation
 from .mixture import GaussianMixture, xor_bayes_error, xor_limit
-from .networks import Setting, induced_accuracy, induced_loss, limiting_accuracy, predicted_accuracy, two_step_accuracy
+from .networks import (
+    Setting,
+    induced_accuracy,
+    induced_loss,
+    limiting_accuracy,
+    predicted_accuracy,
+    predicted_dictionary_accuracy,
+    two_step_accuracy,
+)
 from .parity import SparseParity, leading_order
-from .separation import fixed_feature_error, hinge_bound, random_relu, square_bound
+from .separation import (
+    fixed_feature_error,
+    hinge_bound,
+    kernel_functions,
+    measured_fixed_error,
+    published_hinge_bound,
+    random_relu,
+    square_bound,
+)
 from .tickets import coverage, neurons_to_cover, sampled_coverage, winners
 
 __all__ = [
     "Dictionary", "Feature", "GaussianMixture", "Initialisation", "ProblemError", "Setting", "SparseParity", "StepLaw", "Value",
     "batch_gradients", "cosines", "coverage", "dictionary_network", "dictionary_step", "dominant_directions", "feature_set",
-    "fixed_feature_error", "hinge_bound", "hit_probability", "induced_accuracy", "induced_loss", "leading_order",
-    "limiting_accuracy", "mixture_hits", "network_accuracy", "neurons_to_cover", "parity_hits", "predicted_accuracy",
+    "fixed_feature_error", "hinge_bound", "hit_probability", "induced_accuracy", "induced_loss", "kernel_functions",
+    "leading_order", "limiting_accuracy", "measured_fixed_error", "mixture_cosines", "mixture_hits", "network_accuracy",
+    "neurons_to_cover", "parity_hits", "predicted_accuracy", "predicted_dictionary_accuracy", "published_hinge_bound",
     "random_relu", "sampled_coverage", "sampled_gradients", "sampled_hits", "square_bound", "two_step_accuracy", "winners",
     "xor_bayes_error", "xor_limit",
 ]  # fmt: skip

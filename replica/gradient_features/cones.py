@@ -103,7 +103,27 @@ def mixture_indicators(
     batch: float = math.inf, sign: int = 0, points: int = POINTS, replicates: int = REPLICATES,
 ) -> np.ndarray:  # fmt: skip
     """Which points of the integral of `mixture_hits` are hits: bool, shape (replicates, points, directions)."""
-    gamma, least = check("gamma", gamma, 0, 1), check("least", least, 0, math.inf, closed="[")
+    gamma = check("gamma", gamma, 0, 1)
+    found, counts = mixture_cosines(problem, directions, init, least=least, batch=batch, sign=sign, points=points,
+                                    replicates=replicates)  # fmt: skip
+    return (found > 1 - gamma) & counts
+
+
+def mixture_cosines(
+    problem: GaussianMixture, directions: Any, init: Initialisation = UNBIASED, *, least: float = 0.0,
+    batch: float = math.inf, sign: int = 0, points: int = POINTS, replicates: int = REPLICATES,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The law of |cos(G, D)| over neurons, and over batches if they are finite, as a sample of equal weights.
+
+    Parameters are those of `mixture_hits`.
+
+    Returns
+    -------
+    cosines : ndarray, shape (replicates, points, directions)
+    counts : ndarray of bool, shape (replicates, points, 1)
+        Whether the gradient is long enough, and the bias has the wanted sign.
+    """
+    least = check("least", least, 0, math.inf, closed="[")
     batch = check("batch", batch, 1, math.inf, closed="[]")
     units = np.array([unit(D, problem.dimension) for D in np.atleast_2d(np.asarray(directions, dtype=float))])
     core, inside = _with_directions(problem, units)
@@ -116,10 +136,11 @@ def mixture_indicators(
     if math.isfinite(batch):
         g, outside = _noisy(core, w, b, g, batch, further)
         square = (g**2).sum(axis=1) + outside**2
-    counts = np.abs(g[:, : core.rank] @ inside.T) > (1 - gamma) * np.sqrt(square)[:, None]
-    if least > 0 or sign:
-        counts &= ((square >= least**2) & _has_sign(b, sign))[:, None]
-    return counts.reshape(replicates, points, -1)
+    length = np.sqrt(square)[:, None]
+    along = np.abs(g[:, : core.rank] @ inside.T)
+    found = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
+    counts = (square >= least**2) & _has_sign(b, sign)
+    return found.reshape(replicates, points, -1), counts.reshape(replicates, points, 1)
 
 
 def _with_directions(problem: GaussianMixture, units: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -274,16 +295,16 @@ def sampled_hits(
 
 def hit_probability(
     problem: Problem, direction: Any, gamma: float, init: Initialisation = UNBIASED, *, least: float = 0.0,
-    sign: int = 0, count: int = 4096, seed: int = 0,
+    batch: float = math.inf, sign: int = 0, count: int = 4096, seed: int = 0,
 ) -> Value:  # fmt: skip
-    """Probability that a random neuron's population gradient is in a cone: an integral for mixtures, sampled otherwise.
+    """Probability that a random neuron's gradient is in a cone: an integral for mixtures, sampled otherwise.
 
-    `count` and `seed` belong to the sampled neurons.
+    `batch` is that of `mixture_hits`; `count` and `seed` belong to the sampled neurons.
     """
     if isinstance(problem, GaussianMixture):
-        p = mixture_hits(problem, [direction], gamma, init, least=least, sign=sign)
+        p = mixture_hits(problem, [direction], gamma, init, least=least, batch=batch, sign=sign)
         return Value(float(p.value[0]), float(p.error[0]))
-    g, b = sampled_gradients(problem, count, seed, init)
+    g, b = sampled_gradients(problem, count, seed, init, batch)
     return sampled_hits(g, b, direction, gamma, least=least, sign=sign)
 
 
@@ -333,6 +354,7 @@ def feature_set(
     init: Initialisation = UNBIASED,
     *,
     least: float = 0.0,
+    batch: float = math.inf,
     count: int = 1024,
     seed: int = 0,
 ) -> list[Feature]:
@@ -350,18 +372,20 @@ def feature_set(
     init : Initialisation
     least : float
         B, the least norm.
+    batch : float
+        Samples per gradient; a finite batch enters by the central limit law.
     count, seed : int
         Neurons sampled, and their seed.
     """
     p = check("p", p, 0, 1, closed="]")
-    g, b = sampled_gradients(problem, count, seed, init)
+    g, b = sampled_gradients(problem, count, seed, init, check("batch", batch, 1, math.inf, closed="[]"))
     signs = [s for s in (-1, 1) if (np.sign(b) == s).any()] or [0]
     features = []
     for sign in signs:
         kept = g[(np.linalg.norm(g, axis=1) >= least) & ((np.sign(b) == sign) | (sign == 0))]
         share = len(kept) / len(g)
         for D in dominant_directions(kept, gamma, p / share / 2) if share else []:
-            found = hit_probability(problem, D, gamma, init, least=least, sign=sign, count=4 * count, seed=seed + 1)
+            found = hit_probability(problem, D, gamma, init, least=least, batch=batch, sign=sign, count=4 * count, seed=seed + 1)
             if found.value >= p:
                 features.append(Feature(D, sign, found))
     return sorted(features, key=lambda f: -f.probability.value)

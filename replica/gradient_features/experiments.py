@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from .base import Problem, ProblemError
 from .cones import cosines
 from .dictionary import Dictionary
-from .networks import Setting, readout_accuracy, relu_pairs
+from .networks import Setting, random_knots, readout_accuracy, relu_pairs, spread_features
 
 
 def batch_gradient(w: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, smear: float = 0.0) -> np.ndarray:
@@ -57,10 +57,7 @@ def dictionary_network(
         w = size * g / np.linalg.norm(g, axis=1).mean()
     aligned = float(np.abs(cosines(w, problem.direction)).mean())
     (x, y), (xt, yt) = problem.sample(fit, rng), problem.sample(test, rng)
-    spread, knots = (x @ w.T).std(axis=0), rng.uniform(-2.5, 2.5, neurons) * np.sign(rng.standard_normal(neurons))
-    signs = rng.choice([-1.0, 1.0], neurons)
-
-    def features(inputs: np.ndarray) -> np.ndarray:
-        return np.maximum(signs * (inputs @ w.T / spread) - knots, 0.0)
-
-    return {"cosine": aligned, "accuracy": readout_accuracy(features(x), y, features(xt), yt)}
+    u, ut = x @ w.T, xt @ w.T
+    scale, (signs, knots) = u.std(axis=0), random_knots(neurons, rng)
+    features = [spread_features(part, scale, signs, knots) for part in (u, ut)]
+    return {"cosine": aligned, "accuracy": readout_accuracy(features[0], y, features[1], yt)}

@@ -19,12 +19,14 @@ from .base import ProblemError, Value, check
 from .cones import StepLaw, dictionary_step, unit
 from .dictionary import Dictionary
 from .initial import UNBIASED, Initialisation
-from .mixture import GaussianMixture
+from .mixture import GaussianMixture, Reduced
 
 #: How neurons are chosen and trained.
 FEATURES = ("gradient", "random", "ticket")
 #: Smallest singular value the fit keeps, relative to the largest: pairs of parallel neurons are nearly dependent.
 KEEP = 1e-8
+#: Relative variance that stands for none, where a covariance must be positive definite.
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,22 @@ def _one_draw(core: Any, setting: Setting, inside: np.ndarray | None, rng: np.ra
             size = np.sqrt((along**2).sum(axis=1) + (across**2).sum(axis=1))
             best = np.abs(along @ inside.T / size[:, None]).argmax(axis=0)
             along, across = _step(core, z[best], e[best], b[best], setting.batch, rng)
-    total, vectors = np.linalg.eigh(across @ across.T)
-    root = vectors * np.sqrt(np.maximum(total, 0.0))
     sets = []
     for n in (setting.fit, setting.test):
-        x, y, scale = _inputs(core, n, rng)
-        outside = rng.standard_normal((n, len(root))) @ root.T * scale[:, None] if core.rest else 0.0
-        sets += [relu_pairs(x @ along.T + outside), y]
+        u, y = _fields(core, along, across, n, rng)
+        sets += [relu_pairs(u), y]
     return readout_accuracy(*sets)
+
+
+def _fields(
+    core: Any, along: np.ndarray, across: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """What neurons see of n inputs, and their labels: projections outside the basis are Gaussian with the neurons' overlaps."""
+    size, vectors = np.linalg.eigh(across @ across.T)
+    root = vectors * np.sqrt(np.maximum(size, 0.0))
+    x, y, scale = _inputs(core, n, rng)
+    outside = rng.standard_normal((n, len(root))) @ root.T * scale[:, None] if core.rest else 0.0
+    return x @ along.T + outside, y
 
 
 def _inputs(core: Any, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,3 +275,82 @@ def two_step_accuracy(problem: Dictionary, batch: float) -> float:
     signal-to-noise ratio.  (With few samples it may do better, using the neurons' own parts as random features.)
     """
     return limiting_accuracy(problem, dictionary_step(problem, batch, 2))
+
+
+def spread_features(fields: np.ndarray, scale: np.ndarray, signs: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """ReLU features of fields brought to unit spread, each with its own sign and bias."""
+    return np.maximum(signs * (fields / scale) - knots, 0.0)
+
+
+def random_knots(neurons: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Signs, and biases over 2.5 standard deviations of a field to either side."""
+    return rng.choice([-1.0, 1.0], neurons), rng.uniform(-2.5, 2.5, neurons)
+
+
+def predicted_dictionary_accuracy(
+    problem: Dictionary, batch: float, step: int, neurons: int, *, fit: int = 4000, test: int = 4000, draws: int = 16,
+    seed: int = 0,
+) -> Value:  # fmt: skip
+    """Mean accuracy of networks of so many neurons with random biases after 0, 1 or 2 steps, in the reduced model, D large.
+
+    Given the number of relevant elements an input is Gaussian across the relevant direction, so a dictionary is a mixture with
+    one cluster per count.  First-step neurons have a noise of their own, which the readout can use as random features but also
+    has to fit; in the second step all share one direction.  Right up to O(1/sqrt D), as `predicted_accuracy`.
+
+    Parameters
+    ----------
+    problem : Dictionary
+    batch : float
+        Samples of each step; inf for population gradients.
+    step : int
+        0, 1 or 2.
+    neurons : int
+    fit, test : int
+        Samples the readout is fitted to, and tested on.
+    draws, seed : int
+        Independent draws of everything; the error is three standard errors of their mean.
+    """
+    batch = check("batch", batch, 1, math.inf, closed="[]")
+    neurons = check("neurons", neurons, 1, 10**5, whole=True, closed="[]")
+    draws = check("draws", draws, 2, 10**6, whole=True, closed="[]")
+    if step not in (0, 1, 2):
+        raise ProblemError(f"step = {step!r} is not one of 0, 1, 2")
+    core, found = _as_mixture(problem), []
+    for stream in np.random.SeedSequence(seed).spawn(draws):
+        rng = np.random.default_rng(stream)
+        along, across = _dictionary_neurons(problem, core, batch, step, neurons, rng)
+        (u, y), (ut, yt) = _fields(core, along, across, fit, rng), _fields(core, along, across, test, rng)
+        if step == 2:
+            u, ut = np.repeat(u, neurons, axis=1), np.repeat(ut, neurons, axis=1)
+        scale, (signs, knots) = u.std(axis=0), random_knots(neurons, rng)
+        found.append(readout_accuracy(spread_features(u, scale, signs, knots), y, spread_features(ut, scale, signs, knots), yt))
+    return Value(float(np.mean(found)), 3 * float(np.std(found, ddof=1)) / math.sqrt(draws))
+
+
+def _as_mixture(problem: Dictionary) -> Reduced:
+    """One cluster per count of relevant elements, in the coordinates along their sum and across it.
+
+    Across it the c present ones are any of k: a variance c (k - c)/k in all, beside that of the background.
+    """
+    counts = np.flatnonzero(problem.counts > 0)
+    means = np.zeros((len(counts), 2))
+    means[:, 0] = (counts - problem.k * problem.rate) / math.sqrt(problem.variance * problem.k)
+    background = (problem.D - problem.k) * problem.background * (1 - problem.background)
+    spreads = (counts * (problem.k - counts) / problem.k + background) / problem.variance / (problem.D - 1)
+    spreads = np.maximum(spreads, TINY * spreads.max())
+    weights = problem.counts[counts] / problem.counts[counts].sum()
+    small = GaussianMixture(means, problem.labels[counts], weights, [np.diag([TINY * s, s]) for s in spreads])
+    return Reduced(problem.direction[:, None], small, spreads, problem.D - 1)
+
+
+def _dictionary_neurons(
+    problem: Dictionary, core: Reduced, batch: float, step: int, neurons: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights along the relevant direction and outside it; one row if all neurons are alike."""
+    if step == 2:
+        noise = 0.0 if math.isinf(batch) else 1 / math.sqrt(batch)
+        along = math.sqrt(problem.signal) + noise * math.sqrt(problem.variance_along) * rng.standard_normal((1, 1))
+        return along, noise * math.sqrt(core.mixture.weights @ core.spreads) * rng.standard_normal((1, core.rest))
+    w = rng.standard_normal((neurons, 1 + core.rest)) / math.sqrt(problem.D)
+    z, e = w[:, :1], w[:, 1:]
+    return (z, e) if step == 0 else _step(core, z, e, np.zeros(neurons), batch, rng)

@@ -80,3 +80,27 @@ def random_relu(D: int, features: int, rng: np.random.Generator) -> np.ndarray:
     """Random ReLU features ``relu(w.phi - b)`` with w ~ N(0, I/D) and b ~ N(0, 1) on `cube(D)`, shape (2^D, features)."""
     w, b = rng.standard_normal((features, D)) / math.sqrt(D), rng.standard_normal(features)
     return np.maximum(cube(D) @ w.T - b, 0.0)
+
+
+def kernel_functions(D: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """The functions that a kernel method on random samples combines, ``K(x, x_i)`` on `cube(D)`, shape (2^D, samples).
+
+    K is the arc-cosine kernel of infinitely many ReLUs with biases: an angle theta between (x, sqrt D) and (x_i, sqrt D) counts
+    ``sin theta + (pi - theta) cos theta``.
+    """
+    inputs = cube(D)
+    cosine = np.clip((inputs @ inputs[rng.integers(len(inputs), size=samples)].T + D) / (2 * D), -1, 1)
+    theta = np.arccos(cosine)
+    return np.sin(theta) + (math.pi - theta) * cosine
+
+
+def measured_fixed_error(kind: str, D: int, k: int, features: int, *, draws: int = 4, seed: int = 0) -> Value:
+    """Mean of `fixed_feature_error` over random features, ``relu`` or ``kernel``, and three standard errors."""
+    made = {"relu": random_relu, "kernel": kernel_functions}
+    if kind not in made:
+        raise ProblemError(f"unknown fixed features {kind!r}; known are {', '.join(made)}")
+    features = check("features", features, 1, 2**LARGEST, whole=True, closed="[]")
+    draws = check("draws", draws, 2, 10**6, whole=True, closed="[]")
+    streams = np.random.SeedSequence(seed).spawn(draws)
+    found = [fixed_feature_error(made[kind](D, features, np.random.default_rng(s)), k).value for s in streams]
+    return Value(float(np.mean(found)), 3 * float(np.std(found, ddof=1)) / math.sqrt(draws))

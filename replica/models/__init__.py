@@ -4,6 +4,7 @@ from ..model import Model
 from .bayes_optimal import BayesOptimal
 from .deep_mode import DeepMode
 from .generalised_linear import GeneralisedLinear
+from .giant_leap import GiantLeap
 from .giant_step import GiantStep
 from .gradient_features import Mixture, Parity, StructuredDictionary
 from .line_network import LineNetwork, WeightedLineNetwork, WideLineNetwork
@@ -28,6 +29,7 @@ MODELS: dict[str, type[Model]] = {
         TwoLayerStudent,
         OnlineStudent,
         GiantStep,
+        GiantLeap,
         Mixture,
         Parity,
         StructuredDictionary,
@@ -35,7 +37,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 __all__ = [
-    "MODELS", "AnyLossLineNetwork", "BayesOptimal", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantStep",
-    "LineDescent", "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression",
+    "MODELS", "AnyLossLineNetwork", "BayesOptimal", "DecayingLineNetwork", "DeepMode", "GeneralisedLinear", "GiantLeap",
+    "GiantStep", "LineDescent", "LineNetwork", "LinearStudent", "Mixture", "OnlineStudent", "Parity", "RidgeRegression",
     "SpikedRandomFeatures", "StructuredDictionary", "TwoLayerStudent", "WeightedLineNetwork", "WideLineNetwork",
 ]  # fmt: skip

@@ -98,6 +98,12 @@ class GiantStep(DynamicModel):
         numbers = [m.c[1], m.c[2], m.slope, m.mean, m.linear, m.second]
         return tuple(sp.sympify(n if e is None else e) for e, n in zip(found, numbers, strict=True))
 
+    def statement(self) -> dict[str, str]:
+        return {
+            "claim": "asymptotic",
+            "regime": "n = alpha d, d -> infinity at fixed alpha, |w| = 1, network 0 at the start; finite d adds one term of 1/d",
+        }
+
     def definitions(self) -> Mapping[Any, Any]:
         c_1, c_2, slope, mean, linear, energy = self._numbers()
         if self.choices["labels"] == "centred":

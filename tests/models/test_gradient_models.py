@@ -73,9 +73,68 @@ def test_scan_resumes_and_opens(tmp_path):
         assert float(data.hit.sel(mean=4.0, gamma=0.1)[0]) == solve(Mixture(), d=60, mean=4.0, gamma=0.1)["hit"][0]
 
 
-def test_impossible_points_of_a_scan_are_marked_and_the_others_solved(tmp_path):
-    report = Scan(Parity(), Grid(D=[3.0, 50.0], k=[2.0, 5.0])).run(tmp_path / "parity.h5", workers=1)
-    assert report.counts == {Result.CONVERGED: 3, Result.ERROR: 1}
+@pytest.mark.parametrize(
+    ("model", "axes", "fixed", "words"),
+    [
+        (Parity(), {"D": [3.0, 50.0], "k": [2.0, 5.0]}, {}, ["parity: k = 5", "[1, D]", "D = 3"]),
+        (Parity(), {"k": [2.0, 3.0], "D": [50.0, math.inf], "batch": [1e4]}, {}, ["parity: at D = inf", "batch inf"]),
+        (StructuredDictionary(), {"D": [20.0, 4.0], "gamma": [0.1, 0.2]}, {"k": 5}, ["dictionary: k = 5", "[1, 4]"]),
+        (StructuredDictionary(), {"k": [3.0, 4.0]}, {"D": 20}, ["dictionary: k = 4", "odd"]),
+        (Mixture(bias_law="normal"), {"bias": [1.0, -1.0]}, {"d": 9, "mean": 1}, ["mixture: scale = -1", "[0, inf)"]),
+    ],
+)
+def test_a_scan_with_an_impossible_point_is_refused_before_any_work(model, axes, fixed, words, tmp_path):
+    with pytest.raises(ParameterError) as error:
+        Scan(model, Grid(**axes), fixed=fixed)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_scan_file_with_an_impossible_point_leaves_nothing_behind(replica, tmp_path):
+    config, output = tmp_path / "parity.toml", tmp_path / "parity.h5"
+    config.write_text('model = "parity"\n[grid]\nD = [3, 50]\nk = [2, 5]\n')
+    code, out, err = replica("scan", config, "--output", output)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "k = 5 is outside its range [1, D] with D = 3" in err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_every_result_carries_its_claim_and_regime(name, replica, tmp_path):
+    model = MODELS[name]()
+    stated = model.statement()
+    assert stated["claim"].split(";")[0] in ("exact", "asymptotic", "conjectured")
+    assert stated["regime"]
+    answer = json.loads(replica("solve", name, *(f"{k}={v}" for k, v in POINTS[name].items()), "--json")[1])
+    assert {key: answer[key] for key in stated} == stated
+    assert stated["regime"] in replica("solve", name, *(f"{k}={v}" for k, v in POINTS[name].items()))[1]
+    point = {key: float(value) for key, value in POINTS[name].items()}
+    Scan(model, Grid(gamma=[0.2]), fixed=point).run(tmp_path / "scan.h5", workers=1)
+    with open_results(tmp_path / "scan.h5") as data:
+        assert {key: data.attrs[key] for key in stated} == stated
+
+
+def test_lottery_tickets_of_the_model_are_binomial_and_win(replica):
+    """m p winners, none of them with probability (1 - p)^m; the ticket beats as many random neurons."""
+    model, point = Mixture(predict="tickets"), {"d": 60, "mean": 4, "batch": 4000, "neurons": 32}
+    solution = solve(model, method=Evaluate(nodes=512, max_nodes=512, quadrature_rtol=0.1), **point)
+    np.testing.assert_allclose(solution["winners"], 32 * solution["hit"], rtol=1e-12)
+    np.testing.assert_allclose(solution["no_winner"], (1 - solution["hit"]) ** 32, rtol=1e-12)
+    assert solution["ticket_accuracy"] > solution["pair_accuracy"] + 0.02
+
+
+@pytest.mark.parametrize("kind", ["relu", "kernel"])
+def test_measured_fixed_features_stand_beside_their_bound(kind):
+    solution = solve(Parity(fixed=kind), D=9, k=3, features=30)
+    assert 1 >= solution["fixed_error"] >= solution["error_bound"] == pytest.approx(1 - 30 / math.comb(9, 3))
+
+
+def test_dictionary_bounds_the_loss_of_fixed_features():
+    """rho (1 - B sqrt(N/C(D, k))); nothing is claimed without uniform elements."""
+    value = solve(StructuredDictionary(), D=30, k=3, rho=0.4, features=20, readout=2.0)["loss_bound"]
+    assert value == pytest.approx(0.4 * (1 - 2 * math.sqrt(20 / math.comb(30, 3))))
+    assert solve(StructuredDictionary(labels="threshold"), D=30, k=3, features=20)["loss_bound"] == 0
 
 
 def test_problems_travel_and_are_refused_other_methods():
@@ -131,6 +190,12 @@ def test_command_line(replica, tmp_path):
     report = json.loads(replica("solve", "mixture", "--input", file, "--json")[1])
     assert report["features"][0]["probability"] > 0.2
     assert 0 < report["bayes_error"]["value"] < 0.05
+    assert report["induced_accuracy"]["value"] + report["induced_accuracy"]["error"] > 0.9
+    assert (report["claim"], report["batch"]) == ("exact", None)
+    file.write_text(json.dumps({**text, "batch": 50}))
+    small = json.loads(replica("solve", "mixture", "--input", file, "--json")[1])
+    assert (small["claim"], small["batch"]) == ("asymptotic", 50)
+    assert small["features"][0]["probability"] < report["features"][0]["probability"] + 0.1
     assert "probability" in replica("solve", "mixture", "--input", file)[1]
 
 
@@ -146,6 +211,11 @@ def test_command_line(replica, tmp_path):
         (["dictionary", "D=100", "k=4"], ["dictionary: k = 4", "odd"]),
         (["dictionary", "D=3", "k=5"], ["k = 5", "[1, 3]"]),
         (["dictionary", "D=9", "k=3", "background=1"], ["background = 1", "(0, 1)"]),
+        (["parity", "D=100", "k=3", "features=9", "--option", "fixed=relu"], ["D = 100", "[1, 14]"]),
+        (["parity", "D=9", "k=3", "--option", "fixed=kernel"], ["features = 0", "at least 1"]),
+        (["parity", "D=inf", "k=3", "--option", "law=sampled"], ["D = inf", "law = leading"]),
+        (["parity", "D=inf", "k=3", "batch=100"], ["D = inf", "batch inf"]),
+        (["mixture", "d=60", "mean=4", "bias=-1", "--option", "bias_law=normal"], ["scale = -1", "[0, inf)"]),
         (["mixture", "d=60", "mean=4", "--times", "1,2"], ["does not move in time"]),
         (["mixture", "d=60", "mean=4", "--method-option", "nodes=100"], ["nodes = 100", "power of two"]),
     ],
@@ -168,6 +238,7 @@ def test_bad_points_get_one_line(replica, arguments, words):
         ({"means": [[1, 0], [0], [1, 1]]}, ["means", "ragged"]),
         ({"bias_law": "cauchy"}, ["'cauchy'", "uniform"]),
         ({"p": 0}, ["p = 0", "(0, 1]"]),
+        ({"batch": 0}, ["batch = 0", "[1, inf]"]),
     ],
 )
 def test_bad_files_get_one_line(replica, tmp_path, change, words):
