@@ -234,8 +234,10 @@ def check(path: str | Path) -> None:
     with opened(path) as file:
         dict(file.attrs)
         file.visititems(look)
-        result, axes = file["result"], json.loads(file.attrs["plan"])["axes"]
-        if result.shape != tuple(len(file[name]) for name in axes):
+        json.loads(file.attrs["plan"])["axes"]
+        result = file["result"]
+        lengths = [len(scale) for dimension in result.dims for scale in dimension.values()]
+        if result.shape != tuple(lengths):
             raise ValueError("the results do not fit the axes")
 
 

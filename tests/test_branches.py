@@ -14,7 +14,7 @@ from replica.results import open_results
 from solvers import ParameterError, StoreError, solve
 from solvers.boundary import BoundaryError, boundary, boundary_curve
 from solvers.branches import BRANCHES, follow
-from solvers.store import status
+from solvers.outcomes import status
 
 NOISE = {"noise": 0.003}
 #: Ends of the two branches and equal free entropy, by bisection at resolution 1e-8 (the fold conditions are tested below).

@@ -12,8 +12,8 @@ from replica.plotting import PlotError
 from replica.refine_plot import plot_refined
 from replica.results import open_results
 from solvers import Grid, ParameterError, Result, Scan, StoreError, refine, solve
+from solvers.outcomes import status
 from solvers.refine import Refinement
-from solvers.store import status
 
 pytest.importorskip("adaptive")
 FIXED = {"reg": 1e-3, "noise": 0.3}
