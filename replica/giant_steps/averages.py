@@ -21,7 +21,6 @@ from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from ..activations import Activation
 from .moments import GiantStepError
@@ -159,6 +158,7 @@ def sobol_rule(student: Student, teacher: Teacher, noise: float, power: int, see
 
     def points(dimension: int) -> Iterator[tuple[Array, Array]]:
         if dimension not in made:
+            from scipy.stats import qmc  # slow to import
             unit = qmc.Sobol(dimension, rng=np.random.default_rng([seed, dimension])).random_base2(power)
             made[dimension] = ndtri(np.clip(unit, 1e-16, 1 - 1e-16))
         normal = made[dimension]

@@ -17,8 +17,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtri
-from scipy.stats import chi2, ncx2, qmc
+from scipy.special import chdtr, ndtri
 
 Array = np.ndarray
 
@@ -114,7 +113,7 @@ class NeuronLaw:
 
         def excess(log_square: float) -> float:
             with np.errstate(divide="ignore"):
-                return float(weight @ chi2.cdf((scale * math.exp(log_square) / size ** (1 / m)), r)) - probability
+                return float(weight @ chdtr(r, scale * math.exp(log_square) / size ** (1 / m))) - probability
 
         return (scale * math.exp(brentq(excess, -80.0, 20.0, xtol=1e-13))) ** m
 
@@ -123,6 +122,8 @@ class NeuronLaw:
 
         Given X = |v|^2, ``cos^2 (X + noise) d/noise`` is non-central chi^2 with r degrees of freedom (of the whole space).
         """
+        from scipy.stats import ncx2  # slow to import
+
         r, x = len(self.tensor), self._energies()
         degree = x * d / noise
 
@@ -138,7 +139,7 @@ class NeuronLaw:
         square = np.geomspace(1e-12, 200.0, 500)
         root = (size / float(weight @ size)) ** (1 / m)
         with np.errstate(divide="ignore"):
-            cdf = np.array([float(weight @ chi2.cdf(s / root, len(self.range_basis))) for s in square])
+            cdf = np.array([float(weight @ chdtr(len(self.range_basis), s / root)) for s in square])
         wanted = (np.arange(count) + 0.5) / count
         grown = np.concatenate([[True], np.diff(np.maximum.accumulate(cdf)) > 1e-14])
         return float(weight @ size) * np.exp(m * np.interp(wanted, cdf[grown], np.log(square[grown])))
@@ -161,6 +162,8 @@ def directions(r: int, level: int) -> list[tuple[Array, Array]]:
         flat = np.sqrt(1 - height**2)[:, None, None] * circle
         vectors = np.concatenate([flat, np.broadcast_to(height[:, None, None], (count, 2 * count, 1))], axis=2)
         return [(vectors.reshape(-1, 3), np.repeat(weight / 2, 2 * count) / (2 * count))]
+    from scipy.stats import qmc  # slow to import
+
     found = []
     for seed in range(QMC_SETS):
         points = qmc.Sobol(r, rng=np.random.default_rng(seed)).random_base2(QMC_POWER + level)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from ..activations import Activation
 from .alignment import Readout, noise_scale
@@ -131,6 +130,7 @@ def _product(dimension: int, h: float, nodes: int, activation: Activation) -> Po
 
 def _sobol(dimension: int, seed: int) -> Points:
     def points() -> Iterator[tuple[Array, Array]]:
+        from scipy.stats import qmc  # slow to import
         unit = qmc.Sobol(dimension, rng=np.random.default_rng([seed, dimension])).random_base2(POWER)
         normal = ndtri(np.clip(unit, 1e-16, 1 - 1e-16))
         for first in range(0, len(normal), BLOCK):

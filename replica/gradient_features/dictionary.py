@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
 
 from solvers.half_spaces import dictionary_moments
 
@@ -75,6 +74,7 @@ class Dictionary:
         if k % 2 == 0:
             raise ProblemError(f"k = {k} must be odd: all present and all absent must have different parities")
         rho = check("rho", rho, 0, 1, closed="[]")
+        from scipy.stats import binom  # slow to import
         counts = rho * binom.pmf(np.arange(k + 1), k, 0.5)
         counts[0] += (1 - rho) / 2
         counts[k] += (1 - rho) / 2
@@ -88,6 +88,7 @@ class Dictionary:
         k = check("k", k, 1, min(int(D), LARGEST_GROUP), whole=True, closed="[]")
         least = check("least", least, 1, k, whole=True, closed="[]")
         rate = check("rate", rate, 0, 1)
+        from scipy.stats import binom  # slow to import
         return cls(D, k, binom.pmf(np.arange(k + 1), k, rate), range(least, k + 1), background, dictionary)
 
     # ---------------------------------------------------------------- moments of the bits

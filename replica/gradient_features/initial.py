@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import chdtri, ndtri
-from scipy.stats import qmc
 
 from .base import ProblemError, Value, check
 
@@ -111,6 +110,7 @@ def uniforms(dimensions: int, points: int = POINTS, replicates: int = REPLICATES
         raise ProblemError(f"points = {points} is not a power of two")
     out = []
     for seed in range(replicates):
+        from scipy.stats import qmc  # slow to import
         u = qmc.Sobol(dimensions, scramble=True, seed=np.random.default_rng([seed, dimensions])).random(points)
         u = np.clip(u, EDGE, 1 - EDGE)
         u.setflags(write=False)

@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.integrate import quad
 from scipy.special import erf, erfinv, ndtr
 
 from solvers.half_spaces import mixture_gradients
@@ -277,6 +276,7 @@ def xor_limit(m: float, gamma: float) -> Value:
 
     corner = erfinv(1 / slope) * math.sqrt(2) / m if slope > 1 else math.inf
     pieces = [0.0, *([corner] if 0 < corner < 9 else []), 9.0]
+    from scipy.integrate import quad  # slow to import
     parts = [quad(inside, lo, hi, epsabs=1e-12, epsrel=1e-12, limit=200) for lo, hi in pairwise(pieces)]
     return Value(float(sum(p[0] for p in parts)), float(sum(p[1] for p in parts)) + 1e-15)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import lstsq
-from scipy.optimize import linprog
 from scipy.special import ndtr
 
 from .base import ProblemError, Value, check
@@ -240,6 +239,7 @@ def induced_loss(features: np.ndarray, labels: np.ndarray, bound: float, weights
     # variables a+, a-, slack; slack >= 1 - y f(x)
     signed = labels[:, None] * features
     rows = np.vstack([np.hstack([-signed, signed, -np.eye(n)]), np.hstack([np.ones(2 * m), np.zeros(n)])])
+    from scipy.optimize import linprog  # slow to import
     done = linprog(np.concatenate([np.zeros(2 * m), p]), A_ub=rows, b_ub=np.concatenate([-np.ones(n), [bound]]), bounds=(0, None))
     if not done.success:
         raise ProblemError(f"the linear program of OPT failed: {done.message}")

@@ -11,7 +11,6 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binom
 
 from .base import ProblemError, check
 
@@ -27,6 +26,7 @@ class Winners(NamedTuple):
 def winners(p: float, neurons: int) -> Winners:
     """Binomial(neurons, p)."""
     p, m = check("p", p, 0, 1, closed="[]"), check("neurons", neurons, 1, math.inf, whole=True, closed="[")
+    from scipy.stats import binom  # slow to import
     law = binom(m, p)
     return Winners(float(law.mean()), float(law.std()), float(law.pmf(0)))
 
