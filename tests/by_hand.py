@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from replica.lowering import entries
 from replica.model import Model
+from solvers import Newton, solve
 from solvers.kernels import entry_points
 from solvers.problem import FixedPointProblem
 from solvers.quadrature import grid_capacity, rule, table_size
@@ -72,6 +74,32 @@ def state(problem: FixedPointProblem, solution) -> np.ndarray:
     """The flat vector of order parameters of a solution."""
     parts = [np.asarray(solution[q.name])[index] for q in problem.unknowns.quantities for index in q.components]
     return np.array(parts, dtype=float)
+
+
+def check_gradient(problem: FixedPointProblem, point, s) -> None:
+    """The gradient of the free entropy in order parameters and conjugates vanishes at a solution."""
+    hand = ByHand.at(problem, s.nodes, **point)
+    quantities = [*problem.unknowns.quantities, *(q for q in problem.outputs.quantities if q.name.endswith("_hat"))]
+    x = np.array([np.asarray(s[q.name])[i] for q in quantities for i in q.components])
+    assert hand.entropy(x) == pytest.approx(s["free_entropy"], rel=1e-12)
+    for k in range(x.size):
+        h = 1e-3 * max(abs(x[k]), 1e-3)
+        slope = fourth_order([hand.entropy(x + j * h * np.eye(x.size)[k]) for j in (-2, -1, 1, 2)], h)
+        assert abs(slope) * max(abs(x[k]), 1e-3) < 3e-9 * (1 + abs(s["free_entropy"])), k
+
+
+def check_minimum(problem: FixedPointProblem, point, s, h: float) -> None:
+    """The free entropy of spiked random features is minus the minimum of the training objective, its slope in reg the cost."""
+    delta, cost = point["alpha"] / point["beta"], np.sum(s["q2"]) / 2
+    assert -s["free_entropy"] == pytest.approx(delta * s["train_loss"] + point["reg"] * cost, rel=1e-8)
+    f = [-solve(problem, method=Newton(rtol=1e-12), **{**point, "reg": point["reg"] + k * h})["free_entropy"]
+         for k in (-2, -1, 1, 2)]  # fmt: skip
+    assert fourth_order(f, h) == pytest.approx(cost, rel=1e-8)
+
+
+def fourth_order(f, h):
+    """Slope from values at -2h, -h, h and 2h."""
+    return (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
 
 
 def difference_jacobian(f, x, h=1e-5):

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from by_hand import ByHand
+from by_hand import ByHand, check_gradient, check_minimum
 
 from replica.finite_batch import Batch, Blocks, Layer
 from replica.models import SpikedRandomFeatures
@@ -35,24 +35,11 @@ def case(request):
 
 
 def test_the_gradient_of_the_free_entropy_vanishes(case):
-    problem, point, s = case
-    hand = ByHand.at(problem, s.nodes, **point)
-    names = [*problem.unknowns.names, *(n for n in problem.outputs.names if "_hat" in n)]
-    x = np.array([float(s[n]) for n in names])
-    for k, name in enumerate(names):
-        h = 1e-3 * max(abs(x[k]), 1e-3)
-        f = [hand.entropy(x + j * h * np.eye(len(x))[k]) for j in (-2, -1, 1, 2)]
-        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
-        assert abs(slope) * max(abs(x[k]), 1e-3) < 3e-9 * (1 + abs(s["free_entropy"])), name
+    check_gradient(*case)
 
 
 def test_the_free_entropy_is_the_minimum_of_the_training_objective(case):
-    problem, point, s = case
-    delta, h = point["alpha"] / point["beta"], 5e-4  # truncation (h/reg)^4
-    assert -s["free_entropy"] == pytest.approx(delta * s["train_loss"] + point["reg"] * s["q2"] / 2, rel=1e-8)
-    f = [-solve(problem, method=Newton(rtol=1e-12), **{**point, "reg": point["reg"] + k * h})["free_entropy"]
-         for k in (-2, -1, 1, 2)]  # fmt: skip
-    assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h) == pytest.approx(s["q2"] / 2, rel=1e-8)
+    check_minimum(*case, h=5e-4)  # truncation (h/reg)^4
 
 
 @pytest.mark.parametrize("options", [{}, {"activation": "relu", "target": "tanh"}], ids=str)

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from by_hand import ByHand
+from by_hand import ByHand, check_gradient, check_minimum
 
 from replica.model import OptionError
 from replica.models import SpikedRandomFeatures
@@ -37,10 +37,6 @@ def compiled(count, **options):
     return SpikedRandomFeatures(groups=count, **options).compile()
 
 
-def flat(solution, quantities):
-    return np.array([np.asarray(solution[q.name])[i] for q in quantities for i in q.components])
-
-
 def solved(count, options):
     point = {**POINT, **VALUES.get(count, {}), **({"width": 500.0} if "mean_mode" in options else {})}
     problem = compiled(count, **options)
@@ -63,26 +59,8 @@ def test_the_gradient_vanishes_for_every_loss_and_number_of_groups(loss, options
     check_gradient(*solved(count, {"loss": loss, **options}))
 
 
-def check_gradient(problem, point, s):
-    hand = ByHand.at(problem, **point)
-    quantities = [*problem.unknowns.quantities, *(q for q in problem.outputs.quantities if q.name.endswith("_hat"))]
-    x = flat(s, quantities)
-    assert hand.entropy(x) == pytest.approx(s["free_entropy"], rel=1e-12)
-    for k in range(x.size):
-        h = 1e-3 * max(abs(x[k]), 1e-3)
-        f = [hand.entropy(x + j * h * np.eye(x.size)[k]) for j in (-2, -1, 1, 2)]
-        slope = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
-        assert abs(slope) * max(abs(x[k]), 1e-3) < 3e-9 * (1 + abs(s["free_entropy"])), k
-
-
 def test_the_free_entropy_is_the_minimum_of_the_training_objective(case):
-    problem, point, s = case
-    delta, h = point["alpha"] / point["beta"], 2e-3
-    cost = point["reg"] * s["q2"].sum() / 2
-    assert -s["free_entropy"] == pytest.approx(delta * s["train_loss"] + cost, rel=1e-8)
-    f = [-solve(problem, method=Newton(rtol=1e-12), **{**point, "reg": point["reg"] + k * h})["free_entropy"]
-         for k in (-2, -1, 1, 2)]  # fmt: skip
-    assert (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h) == pytest.approx(s["q2"].sum() / 2, rel=1e-8)
+    check_minimum(*case, h=2e-3)
 
 
 @pytest.mark.parametrize("count", [2, 3])
