@@ -13,14 +13,14 @@ from solvers.branches import BRANCHES
 from .plotting import (
     Dataset,
     PlotError,
-    _checked_output,
     _colours,
     _figure,
     _label,
-    _save,
     _scale,
     _symbol,
+    checked_output,
     handle,
+    save,
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def plot_branches(dataset: Dataset, output: str | Path, y: str | None = None, *,
     PlotError
         If there is no such variable, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     x = json.loads(dataset.attrs["branches"])["along"]
     known = [str(name) for name, v in dataset.items() if v.dims == ("branch", x) and v.dtype.kind == "f"]
     y = y or known[0]
@@ -81,7 +81,7 @@ def plot_branches(dataset: Dataset, output: str | Path, y: str | None = None, *,
     handles += [handle(f"{BRANCHES[k]} ends at {_symbol(dataset[x])} = {where:.4f}", color=colours[BRANCHES[k]], linestyle=":")
                 for where, k in _jumps(dataset)]  # fmt: skip
     panels[0].legend(handles=handles, fontsize="small", frameon=False)
-    return _save(figure, output)
+    return save(figure, output)
 
 
 def _jumps(dataset: Dataset) -> list[tuple[float, int]]:
@@ -115,7 +115,7 @@ def plot_boundary(dataset: Dataset, output: str | Path, *, title: str | None = N
     PlotError
         If there is no axis, or more than two, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     along = json.loads(dataset.attrs["boundary"])["along"]
     axes = [str(d) for d in dataset[along].dims]
     if not 1 <= len(axes) <= 2:
@@ -136,4 +136,4 @@ def plot_boundary(dataset: Dataset, output: str | Path, *, title: str | None = N
     panel.set_ylabel(_label(dataset[along]))
     if handles:
         panel.legend(handles=handles, fontsize="small", frameon=False)
-    return _save(figure, output)
+    return save(figure, output)

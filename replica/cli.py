@@ -354,7 +354,7 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
 @click.option("--list", "listing", is_flag=True, help="Say what the figures show.")
 @click.option("--output", type=click.Path(), help="png, svg or pdf; NAME.png if left out.")
 def figure(name: str | None, listing: bool, output: str | None) -> None:
-    """Draw one of the figures that ship with the package.
+    """Draw one of the figures that ship with the package; an HDF5 table of its numbers is put beside it.
 
     \b
     Examples
@@ -367,7 +367,8 @@ def figure(name: str | None, listing: bool, output: str | None) -> None:
         for known, function in FIGURES.items():
             click.echo(f"{known:<16} {(function.__doc__ or '').splitlines()[0]}")
         return
-    click.echo(draw(name, output or f"{name}.png"))
+    for path in draw(name, output or f"{name}.png"):
+        click.echo(path)
 
 
 @cli.command()

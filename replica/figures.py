@@ -1,7 +1,7 @@
 """Figures that ship with the package: one function each, from models to an image.
 
 Every curve is theory, from a compiled solver or exact; dots are simulations of the real network.  `FIGURES` is what
-``replica figure`` offers.
+``replica figure`` offers; `draw` writes an image and the numbers behind it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from solvers import Grid, solve_trajectory
 from solvers.solve import default_method, solve_points
 
 from .figures_giant_steps import FIGURES as GIANT_STEPS
+from .figures_srf import FIGURES as FIGURES_SRF
 from .gradient_figures import FIGURES as GRADIENT_FIGURES
 from .models import DeepMode, LinearStudent, LineNetwork, WeightedLineNetwork
 from .models.linear_simulations import line_descent, ridge_flow_student, square_slope
 from .models.schemes import SCHEMES, sample_weights
+from .panels import Curve, Drawing, Panel, draw_panels
 from .phases import NAMES, PHASES, Exponents, phase_map
 from .plateaux import plateaux
-from .plotting import Curve, Panel, plot_panels
+from .plotting import checked_output
+from .results import check_table, save_table
 from .staircase import staircase
 
 
@@ -30,7 +33,7 @@ class FigureError(ValueError):
     """An unknown figure; one line with the known names."""
 
 
-def line_widths(output: str | Path) -> Path:
+def line_widths() -> Drawing:
     """Loss and kernel of line networks in time, theory against gradient descent, at three widths and two schemes."""
     panels = []
     step = 2e-3
@@ -49,10 +52,10 @@ def line_widths(output: str | Path) -> Path:
                 curves.append(Curve(times, theory[quantity] / scale, f"{scheme}, d = {width}", colour, dashed=dashed))
                 curves.append(Curve(times[dots], raw[quantity] / scale, "", colour, dots=True))
         panels.append(Panel("time $t$", label, curves, ylog=quantity == "loss"))
-    return plot_panels(panels, output, f"Line network: closed form (lines), gradient descent with step {step:g} (dots)")
+    return Drawing(panels, f"Line network: closed form (lines), gradient descent with step {step:g} (dots)")
 
 
-def mechanisms(output: str | Path) -> Path:
+def mechanisms() -> Drawing:
     """Alignment, disalignment and rescaling: angle and norms in time for three starts."""
     cases: dict[str, dict[str, Any]] = {
         "small start: aligns, then grows": {"norm_u0": 0.02, "norm_w0": 0.02, "cos_angle0": 0.1},
@@ -71,10 +74,10 @@ def mechanisms(output: str | Path) -> Path:
     for k, (ylabel, values) in enumerate(shown.items()):
         curves = [Curve(times, values(t), name if k == len(shown) - 1 else "", i) for i, (name, t) in enumerate(solved.items())]
         panels.append(Panel("time $t$", ylabel, curves, ylog=k > 0))
-    return plot_panels(panels, output, "Mechanisms of feature learning in a line network")
+    return Drawing(panels, "Mechanisms of feature learning in a line network")
 
 
-def phases(output: str | Path) -> Path:
+def phases() -> Drawing:
     """Phase diagram in the exponents of the two variances, and in those of the two learning rates."""
     panels = []
     for x, y, xlabel, ylabel, base, title in (
@@ -91,10 +94,10 @@ def phases(output: str | Path) -> Path:
             if all(getattr(e, other) == getattr(base, other) for other in NAMES if other not in (x, y))
         ]
         panels.append(Panel(xlabel, ylabel, dots, title, regions=(xs, ys, phase_map(x, y, xs, ys, base), PHASES)))
-    return plot_panels(panels, output, "Phases of a wide line network")
+    return Drawing(panels, "Phases of a wide line network")
 
 
-def deep_modes(output: str | Path) -> Path:
+def deep_modes() -> Drawing:
     """Stages of learning: strength of modes in time, by correlation at depth 2 and by depth."""
     times = np.linspace(0, 25, 500)
     stages = [
@@ -106,17 +109,16 @@ def deep_modes(output: str | Path) -> Path:
         Curve(long, solve_trajectory(DeepMode(), long, depth=n, u0=0.02)["strength"], f"N = {n}", i)
         for i, n in enumerate((1, 2, 3, 4, 6))
     ]
-    return plot_panels(
+    return Drawing(
         [
             Panel("time $t$", "strength $u$", stages, "two layers, $u_0 = 10^{-3}$"),
             Panel("time $t$", "strength $u$", depths, "by depth, $s = 1$, $u_0 = 0.02$"),
         ],
-        output,
         "Modes of deep linear networks",
     )
 
 
-def linear_student(output: str | Path) -> Path:
+def linear_student() -> Drawing:
     """Test and training error in time and against alpha: early stopping and double descent, with simulations."""
     rng = np.random.default_rng(0)
     problem = LinearStudent().compile()
@@ -142,17 +144,16 @@ def linear_student(output: str | Path) -> Path:
         Curve(alphas, np.nanmin(errors, axis=1), "stopped at the best time", 2),
         *(Curve(alphas, errors[:, np.argmin(abs(times - t))], f"t = {t:g}", 3 + i) for i, t in enumerate((1.0, 10.0))),
     ]
-    return plot_panels(
+    return Drawing(
         [
             Panel("time $t$", "error", in_time, "test (dots: d = 300), train dashed", xlog=True, ylog=True, ylim=(1e-2, 40.0)),
             Panel(r"samples per dimension $\alpha$", "test error", against, "double descent and early stopping", ylog=True),
         ],
-        output,
         r"Linear student, no penalty, noise $\Delta$ = 0.3",
     )
 
 
-def plateaux_stairway(output: str | Path) -> Path:
+def plateaux_stairway() -> Drawing:
     """Plateaux of the error while giant steps learn one direction after the other, by degree of the readout."""
     first, second = "z1 + z1*z2 + z1*z2*z3", "z1 + z1*z2 + z3*z4 + z1*z4*z5"
     panels = []
@@ -166,7 +167,7 @@ def plateaux_stairway(output: str | Path) -> Path:
         ]
         title = f"{text.replace('*', ' ')}{note}\nleaps {', '.join(map(str, found.leaps))}"
         panels.append(Panel("stages learned", r"plateau $R_\kappa$", curves, title, ylim=(-0.1, 4.1), whole=True))
-    return plot_panels(panels, output, r"Stairway of plateaux: readout with $n, p$ between $d^\kappa$ and $d^{\kappa+1}$")
+    return Drawing(panels, r"Stairway of plateaux: readout with $n, p$ between $d^\kappa$ and $d^{\kappa+1}$")
 
 
 def phase_diagram(x: str, y: str, exponents: Exponents, output: str | Path) -> Path:
@@ -174,10 +175,11 @@ def phase_diagram(x: str, y: str, exponents: Exponents, output: str | Path) -> P
     xs = ys = np.linspace(-2, 2, 401)
     codes = phase_map(x, y, xs, ys, exponents)
     rest = ", ".join(f"{name} = {getattr(exponents, name):g}" for name in NAMES if name not in (x, y))
-    return plot_panels([Panel(x, y, title=rest, regions=(xs, ys, codes, PHASES))], output)
+    return draw_panels(Drawing([Panel(x, y, title=rest, regions=(xs, ys, codes, PHASES))]), output)
 
 
-FIGURES: dict[str, Callable[[Any], Path]] = {
+FIGURES: dict[str, Callable[[], Drawing]] = {
+    **FIGURES_SRF,
     "line-widths": line_widths,
     "mechanisms": mechanisms,
     "phases": phases,
@@ -189,16 +191,24 @@ FIGURES: dict[str, Callable[[Any], Path]] = {
 }
 
 
-def draw(name: str, output: str | Path) -> Path:
-    """Draw a figure by name.
+def draw(name: str, output: str | Path) -> tuple[Path, Path]:
+    """Draw a figure by name, and write its numbers beside it.
+
+    Returns
+    -------
+    image, table : Path
+        The table, an HDF5 file of the same name, has a row for every point of every curve.
 
     Raises
     ------
     FigureError
         For an unknown name.
-    PlotError
-        If the file cannot be written.
+    PlotError, StoreError
+        If a file cannot be written, or a file that is no such table would be replaced; the first is found out at once.
     """
     if name not in FIGURES:
         raise FigureError(f"unknown figure {name!r}; the figures are {', '.join(FIGURES)}")
-    return FIGURES[name](output)
+    table = checked_output(output).with_suffix(".h5")
+    check_table(table)
+    drawing = FIGURES[name]()
+    return draw_panels(drawing, output), save_table(table, drawing.table(), drawing.title, name)

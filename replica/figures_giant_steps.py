@@ -1,14 +1,12 @@
 """Figures of giant steps: alignment against samples, neurons in the teacher plane, a batch used twice.
 
-Each draws theory over experiments with real networks, and writes the numbers behind it into a CSV file beside the image.
+Each draws theory over experiments with real networks.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,13 @@ import numpy as np
 from .giant_steps.averages import Student
 from .giant_steps.problem import alignment, giant_steps, make_student, reuse
 from .giant_steps.simulations import first_step, train
-from .plotting import Curve, Panel, plot_panels
+from .panels import Curve, Drawing, Panel
 from .targets import Target, make_target
 
 ERF = "erf(z/sqrt(2))"
 
 
-def alignment_curves(output: str | Path) -> Path:
+def alignment_curves() -> Drawing:
     """Alignment of a neuron after one giant step against samples: leap 1 by activation, leap 2 and 3 with quantiles."""
     rng = np.random.default_rng(0)
     alphas, dots = np.geomspace(0.1, 100, 31), np.array([0.3, 1.0, 3.0, 10.0])
@@ -42,29 +40,13 @@ def alignment_curves(output: str | Path) -> Path:
             later.append(Curve(alphas, np.array([t.quantiles[p] for t in theory]), label, colour, dashed=True))
         later += _experiment(target, activation, dots if leap == 2 else dots[:3], leap, d, ("cos2",), colour, rng)
     label = r"$\cos^2$ with the teacher space"
-    return _draw(
+    return Drawing(
         [
             Panel(r"$\alpha = n/d$", label, first, "leap 1 (dashed: top singular vector)", xlog=True, ylim=(0, 1)),
             Panel(r"$\alpha = n/d^\ell$", label, later, r"$\ell$ = 2, 3: a law over neurons, up to 1/d", xlog=True, ylim=(0, 1)),
         ],
-        output,
         r"One giant step, noise $\Delta$ = 0.1; dots: networks with standard errors over batches, d = 400 on the left",
     )
-
-
-def _draw(panels: Sequence[Panel], output: str | Path, title: str) -> Path:
-    """The image, and its numbers beside it."""
-    image = plot_panels(panels, output, title)
-    with open(image.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["panel", "curve", "colour", "kind", "x", "y", "standard_error"])
-        for number, panel in enumerate(panels):
-            for curve in panel.curves:
-                kind = "dots" if curve.dots else "dashed" if curve.dashed else "line"
-                sems = [""] * len(curve.x) if curve.sem is None else curve.sem
-                for x, y, sem in zip(curve.x, curve.y, sems, strict=True):
-                    table.writerow([number, curve.label, curve.colour, kind, x, y, sem])
-    return image
 
 
 def _experiment(
@@ -86,7 +68,7 @@ def _experiment(
     return curves
 
 
-def neuron_clouds(output: str | Path) -> Path:
+def neuron_clouds() -> Drawing:
     """Neurons in the teacher plane over three giant steps: z1 is learned, then z2, as the recursion says."""
     target, steps, p, d, alpha, eta = "z1+z1*z2", 3, 8, 500, 6.0, 2.0
     rng = np.random.default_rng(1)
@@ -108,10 +90,10 @@ def neuron_clouds(output: str | Path) -> Path:
             Curve(centre[:, 0], centre[:, 1], "recursion" if k == steps else "", 0, dots=True, marker="x"),
         ]
         panels.append(Panel(r"$\cos(w, e_1)$", r"$\cos(w, e_2)$", curves, f"after step {k}", ylim=(-1.08, 1.08), equal=True))
-    return _draw(panels, output, f"{target}, ReLU with biases, p = {p}, n = {alpha:g} d per step, correlation loss")
+    return Drawing(panels, f"{target}, ReLU with biases, p = {p}, n = {alpha:g} d per step, correlation loss")
 
 
-def batch_reuse(output: str | Path) -> Path:
+def batch_reuse() -> Drawing:
     """Second gradient on the same batch and on a fresh one, against the step: reuse sees a target of leap 3."""
     target, steps, dots, d = "he3(z1)/sqrt(6)", 4 * np.linspace(0, 1, 17) ** 1.5, np.array([0.5, 1.0, 2.0, 3.0, 4.0]), 400
     rng = np.random.default_rng(2)
@@ -123,7 +105,7 @@ def batch_reuse(output: str | Path) -> Path:
     curves.append(Curve(steps, _overlaps(target, 2.0, steps, False), r"fresh batch, $\alpha$ = 2", 3, dashed=True))
     curves.append(_second_steps(g, student, 2.0, dots, 60, False, d, rng, 3))  # a fresh batch fluctuates more
     panel = Panel("step $t$", r"$\langle w_*, u_2\rangle$", curves, f"correlation loss; dots: networks, d = {d}")
-    return _draw([panel], output, f"Second gradient and teacher: {target}, erf")
+    return Drawing([panel], f"Second gradient and teacher: {target}, erf")
 
 
 def _overlaps(target: str, alpha: float, steps: Sequence[float] | np.ndarray, reused: bool) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from .gradient_features import (
     xor_bayes_error,
 )
 from .gradient_features.initial import Initialisation
-from .plotting import Curve, Panel, plot_panels
+from .panels import Curve, Drawing, Panel
 
 #: The XOR problem of the figures.
 DIMENSION, MEAN, CONE = 60, 4.0, 0.1
@@ -47,7 +46,7 @@ def _dots(x: Any, runs: Any, label: str, colour: int) -> Curve:
     return Curve(np.asarray(x, dtype=float), runs.mean(axis=1), label, colour, dots=True, sem=sem)
 
 
-def xor_width(output: str | Path) -> Path:
+def xor_width() -> Drawing:
     """Accuracy and coverage of XOR against width: gradient features, random features, Bayes; real networks as dots."""
     problem, directions = GaussianMixture.xor(DIMENSION, MEAN), np.eye(2, DIMENSION)
     widths = np.array([1, 2, 4, 8, 16, 32, 64])
@@ -71,17 +70,16 @@ def xor_width(output: str | Path) -> Path:
             inside = np.array([np.abs(cosines(g, D)) > 1 - CONE for D in directions]).reshape(2, NETWORKS, s)
             found.append(inside.any(axis=2).all(axis=0).astype(float))
         covered.append(_dots(widths, found, "", colour))
-    return plot_panels(
+    return Drawing(
         [
             Panel("pairs of neurons $s$", "accuracy", accuracy, "one step, n = 4000", xlog=True),
             Panel("neurons $s$", "both directions hit", covered, rf"coverage, $\gamma$ = {CONE:g}", xlog=True),
         ],
-        output,
         rf"XOR mixture, d = {DIMENSION}, $\|\mu\|$ = {MEAN:g}, $\sigma$ = 1",
     )
 
 
-def dictionary_steps(output: str | Path) -> Path:
+def dictionary_steps() -> Drawing:
     """Cosine and accuracy of dictionary networks against n, after 0, 1 and 2 steps, with a structure-removed control."""
     sizes = np.array([100, 300, 1000, 3000, 10_000])
     fine = np.geomspace(100, 10_000, 60)
@@ -105,17 +103,16 @@ def dictionary_steps(output: str | Path) -> Path:
             curves.append(_dots(sizes, [[run[name] for run in each] for each in runs], "", colour))
     limit = np.array([two_step_accuracy(structured, n) for n in fine])
     panels["accuracy"].append(Curve(fine, limit, "best readout, step 2", 4, dashed=True))
-    return plot_panels(
+    return Drawing(
         [
             Panel("samples per step $n$", "mean |cosine| with relevant sum", panels["cosine"], "", xlog=True),
             Panel("samples per step $n$", f"accuracy of {neurons} neurons", panels["accuracy"], "", xlog=True),
         ],
-        output,
         r"Structured parity of k = 5 of D = 100 elements, $\rho$ = 1/2 (dots: 8 networks)",
     )
 
 
-def lottery_ticket(output: str | Path) -> Path:
+def lottery_ticket() -> Drawing:
     """Winning ticket against a random pair of neurons on XOR, by the size of the pool it is drawn from."""
     problem, directions = GaussianMixture.xor(DIMENSION, MEAN), np.eye(2, DIMENSION)
     pools = np.array([2, 4, 8, 16, 32, 64, 128])
@@ -131,14 +128,13 @@ def lottery_ticket(output: str | Path) -> Path:
         Curve(pools, np.full(len(pools), alone), "random pair", 1), _dots(pools[3:4], trained, "", 1),
         Curve(pools, np.full(len(pools), 1 - xor_bayes_error(MEAN)), "Bayes", 2, dashed=True),
     ]  # fmt: skip
-    return plot_panels(
+    return Drawing(
         [Panel("neurons at initialisation $m$", "accuracy of two pairs", curves, "best neuron per direction", xlog=True)],
-        output,
         rf"Lottery tickets: XOR, d = {DIMENSION}, $\|\mu\|$ = {MEAN:g}, n = 4000",
     )
 
 
-def parity_cone(output: str | Path) -> Path:
+def parity_cone() -> Drawing:
     """Hit probability of a sparse parity's direction against the cone, at D = inf and D = 100, exact gradients as dots."""
     gammas, dots = np.linspace(0.01, 0.6, 60), np.array([0.05, 0.1, 0.2, 0.3, 0.45])
     curves = []
@@ -153,14 +149,13 @@ def parity_cone(output: str | Path) -> Path:
         values, sems = np.array([f.value for f in found]), np.array([f.error / 3 for f in found])
         curves.append(Curve(dots, values, "", colour, dots=True, sem=sems))
     exact = Curve(gammas, 2 / math.pi * np.arccos(1 - gammas), r"$2\arccos(1-\gamma)/\pi$", 3, dashed=True)
-    return plot_panels(
+    return Drawing(
         [Panel(r"cone $\gamma$", "hit probability", [*curves, exact], r"bias $\beta$ = 1/2 in units of $\|w\|$")],
-        output,
         "Sparse parity (dots: exact gradients, D = 100)",
     )
 
 
-def fixed_features(output: str | Path) -> Path:
+def fixed_features() -> Drawing:
     """Error of random features and of a kernel method on all parities of 3 of 12 bits, above the lower bound for any of them."""
     D, counts = 12, np.array([5, 20, 40, 80, 120, 160, 220])
     fine = np.arange(0, 221, 2)
@@ -170,9 +165,8 @@ def fixed_features(output: str | Path) -> Path:
     for colour, (label, make) in enumerate((("random ReLUs", random_relu), ("ReLU kernel, N samples", kernel_functions)), 1):
         runs = [[fixed_feature_error(make(D, int(N), rng), 3).value for _ in range(4)] for N in counts]
         curves.append(_dots(counts, runs, label, colour))
-    return plot_panels(
+    return Drawing(
         [Panel("features or samples $N$", "error, mean over parities", curves, "bars are smaller than the dots", ylim=(0, 1.05))],
-        output,
         "Fixed features and sparse parities: D = 12, k = 3",
     )
 

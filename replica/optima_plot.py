@@ -16,17 +16,17 @@ from .plotting import (
     PlotError,
     Select,
     _all_chosen,
-    _checked_output,
     _colours,
     _figure,
     _gap_text,
     _label,
     _Line,
-    _save,
     _scale,
     _slice,
     _symbol,
+    checked_output,
     handle,
+    save,
 )  # fmt: skip
 
 #: Characters per line of a label, so that it fits beside its panel.
@@ -65,7 +65,7 @@ def plot_optima(
     PlotError
         If there is no curve, a name or value does not exist, an axis still needs a choice, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     task, axes = json.loads(dataset.attrs["optimise"]), list(dataset.status.dims)
     if not axes:
         raise PlotError("one optimum is no curve; optimise with a parameter as first:last:count")
@@ -102,7 +102,7 @@ def plot_optima(
         handles.append(handle("at an end of the range", color="0.4", marker="v", fillstyle="none", linestyle="none"))
     if handles:
         panels[0].legend(handles=handles, fontsize="small", frameon=False)
-    return _save(figure, output)
+    return save(figure, output)
 
 
 def _draw(

@@ -1,7 +1,7 @@
 """Plots of scan files: curves, with simulations if there are any, and phase diagrams.
 
 Takes datasets (`results.open_results`), never models.  What is not a solution is not drawn as one: points without a
-converged result are left out, marked, and counted in the legend.  Nothing outside this module imports matplotlib.
+converged result are left out, marked, and counted in the legend.  Besides `panels`, nothing imports matplotlib.
 
 Colours are those of Okabe and Ito, which remain distinct to colour-blind readers.
 """
@@ -9,7 +9,7 @@ Colours are those of Okabe and Ito, which remain distinct to colour-blind reader
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,13 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.mathtext import MathTextParser
 
 SUFFIXES = (".png", ".svg", ".pdf")
 OKABE_ITO = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-REGIONS = ("#56B4E9", "#E69F00", "#000000", "#009E73", "#CC79A7", "#F0E442")  # areas: light ones first
 MOST_LINES = 12
-WIDE_LABEL = 28  # characters of a label that takes a line of a legend for itself
 NO_SOLUTION = "0.8"  # a grey, which viridis does not have
 SAME = 1e-9  # relative distance below which two values of a parameter are the same
 
@@ -79,7 +76,7 @@ def plot_curve(
     PlotError
         If a name or value does not exist, an axis still needs a choice, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     values, result, chosen = _slice(dataset, y, [x] if hue is None else [x, hue], select or {})
     others = [dim for dim in values.dims if dim not in (x, hue)]
     if hue is None and len(others) == 1 and dataset.sizes[others[0]] <= len(OKABE_ITO):
@@ -114,7 +111,7 @@ def plot_curve(
         handles.append(Line2D([], [], color="0.4", marker="x", markersize=6, linestyle="none", label=_gap_text(gaps)))
     if handles:
         axes.legend(handles=handles, fontsize="small", frameon=False)
-    return _save(figure, output)
+    return save(figure, output)
 
 
 def plot_heatmap(
@@ -150,7 +147,7 @@ def plot_heatmap(
     PlotError
         If a name or value does not exist, an axis still needs a choice, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     if x == y:
         raise PlotError(f"a heatmap needs two different axes, not {x} twice")
     values, result, chosen = _slice(dataset, z, [x, y], select or {})
@@ -177,7 +174,7 @@ def plot_heatmap(
     if gaps:
         handle = Line2D([], [], color=NO_SOLUTION, marker="s", markersize=8, linestyle="none", label=_gap_text(gaps))
         figure.legend(handles=[handle], loc="outside lower left", fontsize="small", frameon=False)
-    return _save(figure, output)
+    return save(figure, output)
 
 
 @dataclass(frozen=True)
@@ -355,7 +352,7 @@ def _figure(dataset: Dataset, title: str | None, chosen: Mapping[str, float], pa
     return figure, axes
 
 
-def _checked_output(output: str | Path) -> Path:
+def checked_output(output: str | Path) -> Path:
     output = Path(output)
     if output.suffix.lower() not in SUFFIXES:
         raise PlotError(f"cannot write {output}: its suffix must be one of {', '.join(SUFFIXES)}")
@@ -364,91 +361,9 @@ def _checked_output(output: str | Path) -> Path:
     return output
 
 
-def _save(figure: Figure, output: Path) -> Path:
+def save(figure: Figure, output: Path) -> Path:
     try:
         figure.savefig(output)
     except OSError as error:
         raise PlotError(f"cannot write {output}: {error.strerror or error}") from error
     return output
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a `Panel`; `dots` draws points of the shape `marker`, with bars of length `sem` if given."""
-
-    x: np.ndarray
-    y: np.ndarray
-    label: str = ""
-    colour: int = 0
-    dots: bool = False
-    dashed: bool = False
-    sem: np.ndarray | None = None
-    marker: str = "o"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One part of a figure: curves, or a map of named regions (`codes` of shape (y, x) into `names`)."""
-
-    xlabel: str
-    ylabel: str
-    curves: Sequence[Curve] = ()
-    title: str = ""
-    xlog: bool = False
-    ylog: bool = False
-    ylim: tuple[float, float] | None = None
-    regions: tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]] | None = None
-    equal: bool = False  # one unit of x as long as one of y
-    whole: bool = False  # only whole numbers along x
-
-
-def _legend_shape(panel: Panel) -> tuple[int, int]:
-    """Rows and columns of a panel's legend."""
-    labels = [curve.label for curve in panel.curves if curve.label]
-    if panel.regions is not None:
-        labels += [name for i, name in enumerate(panel.regions[3]) if (panel.regions[2] == i).any()]
-    columns = 2 if max((len(label.replace("\\", "")) for label in labels), default=0) < WIDE_LABEL else 1
-    return -(-len(labels) // columns), columns
-
-
-def plot_panels(panels: Sequence[Panel], output: str | Path, title: str = "") -> Path:
-    """Draw panels side by side, each with its legend below; PlotError as for `plot_curve`.
-
-    A panel is 4.2 inches wide, so that text is legible where two of them fill a page.
-    """
-    output = _checked_output(output)
-    rows = max(_legend_shape(panel)[0] for panel in panels)
-    figure = Figure(figsize=(4.2 * len(panels), 3.7 + 0.21 * rows), dpi=150, layout="constrained")
-    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        if panel.regions is not None:
-            xs, ys, codes, names = panel.regions
-            colours = ListedColormap([REGIONS[i % len(REGIONS)] for i in range(len(names))])
-            axes.pcolormesh(xs, ys, codes, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5, rasterized=True, alpha=0.75)
-            for i in (i for i in range(len(names)) if (codes == i).any()):
-                axes.plot([], [], color=colours(i), marker="s", markersize=8, linestyle="none", label=names[i])
-        for curve in panel.curves:
-            colour = OKABE_ITO[curve.colour % len(OKABE_ITO)]
-            if curve.dots:
-                style: dict[str, Any] = {"fmt": curve.marker, "markersize": 4, "capsize": 2, "linewidth": 1}
-                axes.errorbar(curve.x, curve.y, curve.sem, color=colour, label=curve.label, **style)
-            else:
-                # Dashes on top: where lines coincide, both show.
-                line = {"linestyle": "--", "zorder": 2.5} if curve.dashed else {"linestyle": "-"}
-                axes.plot(curve.x, curve.y, color=colour, label=curve.label, **line)
-        if panel.regions is not None or any(curve.label for curve in panel.curves):
-            # Below the panel: inside, there is no place that no curve crosses.
-            columns = _legend_shape(panel)[1]
-            axes.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
-        axes.set_xscale("log" if panel.xlog else "linear")
-        axes.set_yscale("log" if panel.ylog else "linear")
-        if panel.ylim is not None:
-            axes.set_ylim(panel.ylim)
-        axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
-        if panel.equal:
-            axes.set_aspect("equal")
-        if panel.whole:
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(panel.title, fontsize="medium")
-    figure.suptitle(title, fontsize="medium")
-    figure.draw_without_rendering()  # ticks settle, and the layout is then made for them
-    return _save(figure, output)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .plotting import Dataset, PlotError, _checked_output, _figure, _label, _save
+from .plotting import Dataset, PlotError, _figure, _label, checked_output, save
 
 
 def plot_refined(dataset: Dataset, output: str | Path, y: str | None = None, *, title: str | None = None) -> Path:
@@ -27,7 +27,7 @@ def plot_refined(dataset: Dataset, output: str | Path, y: str | None = None, *, 
     PlotError
         If there is no such variable, too few points converged, or the file cannot be written.
     """
-    output = _checked_output(output)
+    output = checked_output(output)
     task = json.loads(dataset.attrs["refine"])
     names, y = list(task["ranges"]), y or task["refine"]
     known = [str(name) for name, v in dataset.items() if v.dims == dataset.result.dims and v.dtype.kind == "f"]
@@ -54,7 +54,7 @@ def plot_refined(dataset: Dataset, output: str | Path, y: str | None = None, *, 
     panel.set_xlabel(_named(dataset, names[0], task) if len(names) == 2 else _label(dataset[names[0]]))
     if len(names) == 1 and task["logarithmic"]:
         panel.set_xscale("log")
-    return _save(figure, output)
+    return save(figure, output)
 
 
 def _named(dataset: Dataset, name: str, task: dict) -> str:

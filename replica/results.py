@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import xarray
 
-from solvers.store import SIMULATION, check, damaged, has_group
+from solvers.store import SIMULATION, StoreError, check, damaged, has_group
 
 
 def open_results(path: str | Path) -> xarray.Dataset:
@@ -49,3 +52,32 @@ def _open(path: str | Path, group: str | None) -> xarray.Dataset:
         return xarray.open_dataset(path, engine="h5netcdf", group=group, driver_kwds={"locking": False})
     except Exception as error:  # the libraries assert, too, what a damaged file does not fulfil
         raise damaged(Path(path), error) from error
+
+
+def check_table(path: Path) -> None:
+    """Raise StoreError if `save_table` would replace anything but a table of a figure."""
+    if not path.exists():
+        return
+    try:
+        with _open(path, None) as found:
+            known = "figure" in found.attrs
+    except StoreError:
+        known = False
+    if not known:
+        raise StoreError(f"{path} exists and is not the table of a figure; move it, or choose another name")
+
+
+def save_table(path: Path, columns: Mapping[str, Sequence[Any]], title: str, figure: str) -> Path:
+    """Write the numbers of a figure, one row per point, as HDF5; StoreError as for `check_table`."""
+    check_table(path)
+    rows = xarray.Dataset({name: ("row", list(values)) for name, values in columns.items()},
+                          attrs={"figure": figure, "title": title})  # fmt: skip
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        rows.to_netcdf(temporary, engine="h5netcdf")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -327,7 +327,7 @@ def _spike_outliers(r: _Resolvent, edge: float) -> list[float]:
 
 def draw(found: Spectrum, output: str | Path) -> Path:
     """Draw the density; the format follows from the suffix.  PlotError for one that is not known."""
-    from .plotting import Curve, Panel, plot_panels
+    from .panels import Curve, Drawing, Panel, draw_panels
 
     curves = []
     for low, high in found.edges:
@@ -339,4 +339,4 @@ def draw(found: Spectrum, output: str | Path) -> Path:
     atom = f", weight {found.atom:.3g} at 0" if found.atom else ""
     title = f"eigenvalues of $\\Phi^T\\Phi/p${atom}"
     panel = Panel("eigenvalue", "density", curves, title, ylim=(0.0, float(shown)))
-    return plot_panels([panel], output, "Spiked random features")
+    return draw_panels(Drawing([panel], "Spiked random features"), output)

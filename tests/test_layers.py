@@ -23,7 +23,7 @@ OWNERS = {
         )
     },
     "xarray": {"replica/results.py"},
-    "matplotlib": {"replica/plotting.py"},
+    "matplotlib": {"replica/plotting.py", "replica/panels.py"},
     "click": {
         f"replica/{name}.py"
         for name in (
@@ -37,8 +37,8 @@ OWNERS = {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity", "optimise",
-            "spectrum", "giant_steps/recursion", "giant_steps/files",
+            "figures", "figures_srf", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity",
+            "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
             "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
         )),

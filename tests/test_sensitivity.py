@@ -23,7 +23,7 @@ CASES = [
     (GeneralisedLinear(loss="logistic", labels="sign"), {**GLM, "flip": 0.05}),
     (GeneralisedLinear(loss="hinge", labels="sign"), {**GLM, "flip": 0.05}),
     (GeneralisedLinear(loss="huber(0.5)"), GLM),
-    (SpikedRandomFeatures(loss="huber(0.5)", target="identity"), SRF),
+    pytest.param(SpikedRandomFeatures(loss="huber(0.5)", target="identity"), SRF, marks=pytest.mark.slow),
 ]
 SLOW = [
     (GeneralisedLinear(loss="huber(0.5)", target="tanh"), GLM),

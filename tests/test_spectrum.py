@@ -19,7 +19,8 @@ CASES = [
 ]
 
 MORE = [
-    ({"groups": 2, "activation": "tanh"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 2.0, "u_0": 0.5, "u_1": 1.5, "share_0": 2.0}),
+    pytest.param({"groups": 2, "activation": "tanh"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 2.0, "u_0": 0.5, "u_1": 1.5,
+                                                      "share_0": 2.0}, marks=pytest.mark.slow),
     pytest.param({"bulk": "exact", "activation": "relu"}, {"alpha": 1.5, "beta": 1.5, "alpha0": 2.0, "eta": 1.0},
                  marks=pytest.mark.slow),
     ({"labels": "sign", "loss": "hinge"}, {"alpha": 2.0, "alpha0": 4.0, "eta": 2.0, "noise": 0.1}),

@@ -98,6 +98,16 @@ def train_two_layer(
     ``<v, w_i>``, which the readout can learn: the test error differs by a few per cent from that of spiked features,
     and the difference does not vanish with d.
     """
+    teacher, rows = trained_rows(sigma, dsigma, labels, beta, alpha0, eta, size, rng, readouts, shares)
+    _, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
+    return errors
+
+
+def trained_rows(
+    sigma: Function, dsigma: Function, labels: Labels, beta: float, alpha0: float, eta: float, size: int,
+    rng: np.random.Generator, readouts: Sequence[float] = (1.0,), shares: Sequence[float] = (1.0,),
+) -> tuple[Array, Array]:  # fmt: skip
+    """Teacher and rows of the first layer after the step of `train_two_layer`, shapes (d,) and (p, d)."""
     teacher = _unit_rows(1, size, rng)[0]
     rows = _unit_rows(_count(beta, size), size, rng)
     u = _by_group(readouts, shares, len(rows))
@@ -107,8 +117,7 @@ def train_two_layer(
         else:
             gradient = _batch_gradient(sigma, dsigma, labels, rows, teacher, u, _count(alpha0, size), rng)
         rows += eta * u[:, None] * gradient
-    _, errors = _fit_readout(sigma, labels, rows, teacher, _count(alpha, size), reg, rng, loss)
-    return errors
+    return teacher, rows
 
 
 def train_spiked_features(
