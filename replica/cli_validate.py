@@ -29,7 +29,7 @@ FILES = (".h5", ".hdf5", ".nc")
 @click.option("--repeats", default=20, show_default=True, help="Independent experiments per point and size, at least 2.")
 @click.option("--seed", default=0, show_default=True, help="Experiment j of point i has the stream (seed, i, j, size).")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
-@click.option("--at", is_flag=True, help="FILE: the NAME=VALUEs are axes; the nearest points of the grid are taken.")
+@click.option("--at", multiple=True, metavar="AXIS=VALUE[,VALUE]...", help="FILE: the points of the grid nearest to these.")
 @click.option("--points", type=int, help="FILE: so many points of the grid, spread evenly.")
 @click.option("--sigmas", default=4.0, show_default=True, help="Largest |z| that is agreement (more, for few repeats).")
 @click.option("--allowance", default=0.0, show_default=True, help="Known error of the theory, added to the standard error.")
@@ -38,8 +38,9 @@ FILES = (".h5", ".hdf5", ".nc")
 @click.option("--overwrite", is_flag=True, help="Replace experiments of other sizes, repeats or seed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def validate(
-    what: str, parameters: tuple[str, ...], sizes: str, repeats: int, seed: int, options: tuple[str, ...], at: bool,
-    points: int | None, sigmas: float, allowance: float, workers: int | None, output: str | None, overwrite: bool, as_json: bool,
+    what: str, parameters: tuple[str, ...], sizes: str, repeats: int, seed: int, options: tuple[str, ...],
+    at: tuple[str, ...], points: int | None, sigmas: float, allowance: float, workers: int | None, output: str | None,
+    overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Check the theory against experiments at several sizes, extrapolated in 1/d.
 
@@ -56,7 +57,7 @@ def validate(
       replica validate srf alpha=2 alpha0=20 eta=3 reg=0.1 --option bulk=exact --sizes 200,400,800 --repeats 20
       replica validate linear-student alpha=1.5 noise=0.3 time=1,3,10 --output student.h5
       replica plot student.h5 --x time --y test_error --output student.png
-      replica validate curve.h5 --at alpha=1,2 reg=0.1 --sizes 400,800,1600 --repeats 10
+      replica validate curve.h5 --at alpha=1,2 --at reg=0.1 --sizes 400,800,1600 --repeats 10
       replica validate curve.h5 --points 6
     """
     from .cli import NOT_CONVERGED, _model, _pairs, _progress
@@ -70,7 +71,7 @@ def validate(
         raise click.UsageError(f"--sigmas {sigmas:g} is outside its range (0, inf)")
     if not 0 <= allowance < math.inf:
         raise click.UsageError(f"--allowance {allowance:g} is outside its range [0, inf)")
-    given = _pairs(parameters, "parameter")
+    given = _pairs((*parameters, *at), "parameter")
     with tempfile.TemporaryDirectory() as folder:
         if what in MODELS:
             if at or points is not None:
@@ -80,7 +81,7 @@ def validate(
             theory = Theory.read(path)
             chosen = theory.every()
         else:
-            theory, model, chosen = _of_file(what, given, options, at, points, output)
+            theory, model, chosen = _of_file(what, given, options, points, output)
         if unsolved := theory.unsolved(chosen):
             click.echo(f"replica: {theory.model}: no solution at {unsolved}", err=True)
             sys.exit(NOT_CONVERGED)
@@ -129,7 +130,7 @@ def _solve(model: Model, given: dict[str, str], path: Path) -> None:
 
 
 def _of_file(
-    path: str, given: dict[str, str], options: tuple[str, ...], at: bool, points: int | None, output: str | None
+    path: str, given: dict[str, str], options: tuple[str, ...], points: int | None, output: str | None
 ) -> tuple[Theory, Model, list[Any]]:
     from .cli import _model
     from .models import MODELS
@@ -139,10 +140,8 @@ def _of_file(
         raise click.UsageError(f"{path!r} is neither a file nor a model; the models are {', '.join(MODELS)}")
     if options or output is not None:
         raise click.UsageError("options and the file are those of the scan: leave out --option and --output")
-    if (points is None) == (not at):
-        raise click.UsageError("choose points of the scan: either --at NAME=VALUE[,VALUE]..., or --points NUMBER")
-    if at != bool(given):
-        raise click.UsageError("--at goes with values of axes, NAME=VALUE[,VALUE]..., and they go with --at")
+    if (points is None) == (not given):
+        raise click.UsageError("choose points of the scan: either --at AXIS=VALUE[,VALUE]..., or --points NUMBER")
     theory = Theory.read(path)
     wanted = {name: _values(name, text) for name, text in given.items()}
     chosen = theory.nearest(wanted) if points is None else theory.spread(points)

@@ -219,7 +219,7 @@ def test_output_is_a_scan_file_that_plot_draws(replica, tmp_path):
 
 
 def test_points_are_added_to_a_scan_file_and_none_is_done_twice(replica, path):
-    near = ["--at", "alpha=0.6,2.4", "reg=0.25", *SMALL, "--json"]
+    near = ["--at", "alpha=0.6,2.4", "--at", "reg=0.25", *SMALL, "--json"]
     code, out, _ = replica("validate", path, *near)
     first = json.loads(out)
     assert code == 0 and [p["parameters"]["alpha"] for p in first["points"]] == [0.5, 2.5]
@@ -228,7 +228,7 @@ def test_points_are_added_to_a_scan_file_and_none_is_done_twice(replica, path):
     before = path.read_bytes()
     assert json.loads(replica("validate", path, *near)[1]) == first
     assert path.read_bytes() == before
-    _, out, _ = replica("validate", path, "--at", "alpha=1,2.5", "reg=0.3", *SMALL, "--json")
+    _, out, _ = replica("validate", path, "--at", "alpha=1,2.5", "--at", "reg=0.3", *SMALL, "--json")
     assert json.loads(out)["points"][1] == first["points"][1]
     with open_simulation(path) as data:
         assert data.sizes["point"] == 3
@@ -288,7 +288,7 @@ BAD = {
     "reg = -1": (["ridge", "alpha=1", "reg=-1"], ["reg = -1", "[0, inf)"]),
     "reg of text": (["ridge", "alpha=1", "reg=small"], ["reg = 'small'"]),
     "suffix": ([*RIDGE, "--output", "x.png"], [".h5"]),
-    "at of a model": ([*RIDGE, "--at"], ["--at"]),
+    "points of a model": ([*RIDGE, "--points", "2"], ["--points"]),
     "infinite time": (["deep-mode", "depth=2", "s=1", "u0=0.1", "time=inf"], ["time"]),
     "infinite time of a formula": (
         ["line-network", "norm_u0=0.1", "norm_w0=0.1", "time=inf", "--repeats", "2"], ["size", "time=inf", "infinite time"]
@@ -310,8 +310,9 @@ def test_bad_input_is_one_line(replica, case):
     ("arguments", "words"),
     [
         ([], ["--at", "--points"]),
-        (["--at"], ["--at", "NAME=VALUE"]),
-        (["alpha=1"], ["--at"]),
+        (["--at", "alpha"], ["'alpha'", "name=value"]),
+        (["--at", "alpha=1", "--at", "alpha=2"], ["alpha", "twice"]),
+        (["--at", "alpha=one"], ["alpha = 'one'"]),
         (["--at", "alpha=1", "--points", "2"], ["either"]),
         (["--at", "beta=1"], ["'beta'", "alpha, reg"]),
         (["--at", "alpha=7"], ["alpha = 7", "[0.5, 2.5]"]),

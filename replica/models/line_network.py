@@ -387,9 +387,9 @@ class WideLineNetwork(ClosedForm):
     def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
         """Gradient flow on the raw weights that option `seed` draws for `width`; `size` and `rng` play no part."""
         p, d = dict(parameters), int(parameters["width"])
-        start = [d ** (p[f"c_{name}"] / 2) * self.data()[name][:d] for name in ("u", "w")]
+        u, w = (d ** (p[f"c_{name}"] / 2) * self.data()[name][:d] for name in ("u", "w"))
         rates: dict[str, Any] = {name: p[name] * d ** p[f"c_{name}"] for name in ("gamma", "eta_u", "eta_w")}
-        return self.trained(line_flow(*start, [p["time"]], square_slope(p["A"], p["B"], p["c_loss"]), **rates), p)
+        return self.trained(line_flow(u, w, [p["time"]], square_slope(p["A"], p["B"], p["c_loss"]), **rates), p)
 
     def _scaled(self, given: Mapping[Any, Any]) -> dict[Any, Any]:
         d = self.width
