@@ -10,10 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import Any
 
 #: What the libraries below numpy read when they are loaded.
@@ -51,7 +53,9 @@ def call_all(
         If a process was killed.  What `function` raises is raised here, and the calls that have not begun are dropped.
     """
     count = max(1, min(workers, len(tasks)))
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin) as pool:
+    context = multiprocessing.get_context("spawn")
+    watched, line = context.Pipe(duplex=False)
+    with line, watched, ProcessPoolExecutor(count, context, _begin, (watched,)) as pool:
         try:
             with _one_thread():  # processes start while tasks are handed in, and inherit this
                 futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
@@ -63,13 +67,22 @@ def call_all(
         except BrokenProcessPool as error:
             raise WorkerError("a process was killed (for want of memory, perhaps); try fewer workers or smaller tasks") from error
         except BaseException:
+            line.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _begin() -> None:
-    """An interrupt ends a process at once and in silence; its parent speaks for it."""
+def _begin(watched: Connection) -> None:
+    """An interrupt ends a process at once and in silence, its parent speaks for it; so does the end of the parent's line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_watch, args=(watched,), daemon=True).start()
+
+
+def _watch(watched: Connection) -> None:
+    try:
+        watched.recv()
+    except EOFError:  # the parent gave up, or was killed
+        os._exit(1)
 
 
 @contextmanager
