@@ -1,7 +1,7 @@
 """Command line: builds the objects of the Python API, and nothing else.
 
-Exit status: 0 done, 2 bad input (one line on stderr), 3 a point did not converge, 130 interrupted.  Heavy imports happen
-inside the commands, so ``--help`` is quick.
+Exit status: 0 done, 2 bad input (one line on stderr), 3 a point did not converge, 4 theory and experiments do not agree, 130
+interrupted.  Heavy imports happen inside the commands, so ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .cli_refine import refine
 from .cli_scan import scan, status
 from .cli_spectrum import spectrum
 from .cli_staircase import staircase
+from .cli_validate import validate
 
 if TYPE_CHECKING:
     from .model import Model
@@ -422,6 +423,7 @@ cli.add_command(refine)
 cli.add_command(spectrum)
 cli.add_command(staircase)
 cli.add_command(status)
+cli.add_command(validate)
 
 
 def main() -> None:

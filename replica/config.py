@@ -29,6 +29,8 @@ from typing import Annotated, Any, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .validation import REPEATS, SEEDS, SIZES
+
 #: Longest axis a config may ask for; a typing slip in a count should not fill the disk.
 MAX_AXIS = 1_000_000
 MAX_FILE_BYTES = 1_000_000
@@ -70,9 +72,9 @@ class Spacing(_Strict):
 class SimulationConfig(_Strict):
     """Finite-size simulations to store beside the theory."""
 
-    size: Annotated[int, Field(ge=10, le=20_000)]
-    repeats: Annotated[int, Field(ge=2, le=100_000)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=SIZES[0], le=SIZES[1])]
+    repeats: Annotated[int, Field(ge=REPEATS[0], le=REPEATS[1])]
+    seed: Annotated[int, Field(ge=SEEDS[0], le=SEEDS[1])] = 0
     points: dict[str, list[Number]] = {}
 
 

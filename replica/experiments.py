@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from solvers.scan import Scan
-from solvers.simulations import write_simulation
+from solvers.simulations import BySize, write_simulation
 from solvers.store import StoreError
 
+from .extrapolation import extrapolate_arrays
 from .model import Model
 from .results import open_simulation
-from .validation import simulate_points
+from .validation import Settings, simulate_sizes
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Experiments:
             return False
         with found:
             settings = {"size": self.size, "repeats": self.repeats, "seed": self.seed}
-            same = all(int(found.attrs[key]) == value for key, value in settings.items())
+            same = "size" not in found.dims and all(int(found.attrs[key]) == value for key, value in settings.items())
             same = same and all(np.array_equal(found[name].values, v) for name, v in self.points.items())
         if not same and not overwrite:
             raise StoreError(f"{path} holds simulations of another size, seed or set of points; use another file, or overwrite")
@@ -77,13 +78,52 @@ class Experiments:
         self, path: str | Path, overwrite: bool = False, progress: Callable[[int, int], object] | None = None
     ) -> None:
         """Do the experiments and write them into the scan file."""
-        points = self.points
-        fixed = self.scan.plan.fixed
-        each = [{**fixed, **{k: float(v[i]) for k, v in points.items()}} for i in range(len(next(iter(points.values()))))]
-        estimates = simulate_points(self.model, each, self.size, self.repeats, self.seed, progress)
-        names = list(estimates[0])
-        means = {name: np.array([e[name].mean for e in estimates]) for name in names}
-        sems = {name: np.array([e[name].sem for e in estimates]) for name in names}
-        write_simulation(
-            path, points, means, sems, size=self.size, repeats=self.repeats, seed=self.seed, overwrite=overwrite
-        )
+        settings = Settings((self.size,), self.repeats, self.seed)
+        add_experiments(path, self.model, self.scan.plan.fixed, self.points, settings, overwrite=overwrite, progress=progress)
+
+
+def add_experiments(
+    path: str | Path,
+    model: Model,
+    fixed: Mapping[str, float],
+    points: Mapping[str, np.ndarray],
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    first: int = 0,
+    overwrite: bool = False,
+    append: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Do experiments at points and write them into a scan file; those of several sizes also extrapolated.
+
+    Parameters
+    ----------
+    path : path-like
+    model : Model
+    fixed : mapping of str to float
+        Parameters that are not axes of the scan.
+    points : mapping of str to ndarray, shape (n,)
+        Value of every axis at every point.
+    settings : Settings
+    workers, first, progress
+        As in `validation.simulate_sizes`.
+    overwrite, append
+        As in `solvers.simulations.write_simulation`.
+    """
+    each = [{**fixed, **{k: float(v[i]) for k, v in points.items()}} for i in range(len(next(iter(points.values()))))]
+    sizes, repeats, seed = settings.sizes, settings.repeats, settings.seed
+    found = simulate_sizes(model, each, sizes, repeats, seed, progress, workers, first)
+    names = list(found[0][sizes[0]])
+    means = {name: np.array([[at[size][name].mean for size in sizes] for at in found]) for name in names}
+    sems = {name: np.array([[at[size][name].sem for size in sizes] for at in found]) for name in names}
+    if len(sizes) == 1:
+        by_size, mean, sem = None, {k: v[:, 0] for k, v in means.items()}, {k: v[:, 0] for k, v in sems.items()}
+    else:
+        by_size, mean, sem = BySize(sizes, means, sems), {}, {}
+        for name in names:
+            ends = [extrapolate_arrays(sizes, means[name][i], sems[name][i], repeats) for i in range(len(each))]
+            mean[name], sem[name] = (np.array(part) for part in zip(*ends, strict=True))
+    write_simulation(
+        path, points, mean, sem, size=max(sizes), repeats=repeats, seed=seed, overwrite=overwrite, append=append, by_size=by_size
+    )

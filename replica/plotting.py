@@ -105,7 +105,10 @@ def plot_curve(
     if dots and simulation is not None:
         # where the dimension is a parameter of the model, the size of an experiment is something else
         size = "size" if {"d", "D"} & set(map(str, dataset.variables)) else "d"
-        about = f"simulation, {size} = {simulation.attrs['size']}, {simulation.attrs['repeats']} repeats, ± sem"
+        many = "size" in simulation.dims
+        sizes = ", ".join(f"{d}" for d in simulation["size"].values) if many else simulation.attrs["size"]
+        how = ", extrapolated" if many else ""
+        about = f"simulation, {size} = {sizes}{how}, {simulation.attrs['repeats']} repeats, ± sem"
         handles.append(Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=about))
     if gaps:
         handles.append(Line2D([], [], color="0.4", marker="x", markersize=6, linestyle="none", label=_gap_text(gaps)))

@@ -14,6 +14,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .workers import call_all
+
+#: Ranges of sizes, repeats and seeds, ends included.
+SIZES, REPEATS, SEEDS = (10, 20_000), (2, 100_000), (0, 2**63 - 1)
+
 
 class Simulated(Protocol):
     """What `simulate_points` needs of a model."""
@@ -28,8 +33,42 @@ class Estimate(NamedTuple):
     sem: Any
 
 
+class SimulationError(ValueError):
+    """An experiment cannot be done; the message is one line with its size and parameters."""
+
+
 class DisagreementError(AssertionError):
     """Theory and simulation differ by more than was allowed; the message is the report."""
+
+
+class SettingError(ValueError):
+    """A size, a number of repeats or a seed that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes, independent repeats at each, and the seed of experiments.
+
+    Raises
+    ------
+    SettingError
+        If one of them is out of range.
+    """
+
+    sizes: tuple[int, ...]
+    repeats: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise SettingError("sizes: at least one is needed")
+        limits = {"repeats": (self.repeats, REPEATS), "seed": (self.seed, SEEDS), **{
+            f"sizes[{i}]": (size, SIZES) for i, size in enumerate(self.sizes)}}  # fmt: skip
+        for name, (value, (low, high)) in limits.items():
+            if not low <= value <= high:
+                raise SettingError(f"{name} = {value} is outside its range [{low}, {high}]")
+        if len(set(self.sizes)) < len(self.sizes):
+            raise SettingError(f"sizes = {','.join(map(str, self.sizes))}: one is given twice")
 
 
 def simulate_points(
@@ -40,7 +79,7 @@ def simulate_points(
     seed: int,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[dict[str, Estimate]]:
-    """Simulate every point several times.
+    """Simulate every point several times, in this process.
 
     Parameters
     ----------
@@ -66,20 +105,83 @@ def simulate_points(
     ------
     ValueError
         If ``repeats < 2``.
+    SimulationError
+        If an experiment cannot be done.
+    """
+    return [found[size] for found in simulate_sizes(model, points, [size], repeats, seed, progress)]
+
+
+def simulate_sizes(
+    model: Simulated,
+    points: Sequence[Mapping[str, float]],
+    sizes: Sequence[int],
+    repeats: int,
+    seed: int,
+    progress: Callable[[int, int], object] | None = None,
+    workers: int | None = None,
+    first: int = 0,
+) -> list[dict[int, dict[str, Estimate]]]:
+    """Simulate every point several times at each of several sizes.
+
+    Parameters
+    ----------
+    model, points, repeats, seed, progress
+        As in `simulate_points`; with several sizes a stream is (seed, i, j, size), so that sizes are independent.
+    sizes : sequence of int
+        Dimensions d.
+    workers : int, optional
+        Processes, each with one BLAS thread: results are the same to the last bit for any number of them.  If left out,
+        all is done here, with the threads that BLAS has here.
+    first : int
+        Number of the first point, which enters the streams: for points that come after others done before.
+
+    Returns
+    -------
+    list of dict
+        For every point and size, an `Estimate` per observable.
+
+    Raises
+    ------
+    ValueError
+        If ``repeats < 2``.
+    SimulationError
+        If an experiment cannot be done.
+    WorkerError
+        If a process was killed.
     """
     if repeats < 2:
         raise ValueError(f"repeats = {repeats}: a standard error needs at least 2")
-    results = []
+    keys = [(i, j, size) for size in sorted(sizes, reverse=True) for i in range(len(points)) for j in range(repeats)]
+    tasks = [
+        (model, dict(points[i]), size, seed, (first + i, j, size) if len(sizes) > 1 else (first + i, j)) for i, j, size in keys
+    ]
     report = progress or (lambda done, total: None)
-    report(0, len(points) * repeats)
-    for i, (point, point_seed) in enumerate(zip(points, np.random.SeedSequence(seed).spawn(len(points)), strict=True)):
+    report(0, len(tasks))
+    if workers is None:
         runs = []
-        for stream in point_seed.spawn(repeats):
-            runs.append(model.simulate(dict(point), size, np.random.default_rng(stream)))
-            report(i * repeats + len(runs), len(points) * repeats)
-        values = {name: np.array([run[name] for run in runs]) for name in runs[0]}
-        results.append({name: _estimate(v) for name, v in values.items()})
-    return results
+        for task in tasks:
+            runs.append(_experiment(*task))
+            report(len(runs), len(tasks))
+    else:
+        runs = call_all(_experiment, tasks, workers, lambda done: report(done, len(tasks)))
+    found = dict(zip(keys, runs, strict=True))
+    return [
+        {size: _average([found[i, j, size] for j in range(repeats)]) for size in sizes} for i in range(len(points))
+    ]
+
+
+def _experiment(model: Simulated, point: dict[str, float], size: int, seed: int, key: tuple[int, ...]) -> dict[str, Any]:
+    """One realisation, of the stream (seed, *key)."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    try:
+        return model.simulate(point, size, rng)
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        at = ", ".join(f"{name}={value:g}" for name, value in point.items())
+        raise SimulationError(f"no experiment of size {size} at {at}: {error or type(error).__name__}") from error
+
+
+def _average(runs: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
+    return {name: _estimate(np.array([run[name] for run in runs])) for name in runs[0]}
 
 
 def _estimate(values: np.ndarray) -> Estimate:

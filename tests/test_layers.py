@@ -11,9 +11,9 @@ FILES = [p.relative_to(ROOT).as_posix() for top in ("replica", "solvers") for p 
 #: What only the files named may import.
 OWNERS = {
     "h5py": {"solvers/store.py"},
-    "concurrent": {"solvers/scan.py"},
+    "concurrent": {"solvers/scan.py", "replica/workers.py"},
     "distributed": {"solvers/cluster.py"},
-    "multiprocessing": set(),
+    "multiprocessing": {"replica/workers.py"},
     "adaptive": {"solvers/refine.py"},
     "numba": {
         f"solvers/{name}.py"
@@ -28,7 +28,7 @@ OWNERS = {
         f"replica/{name}.py"
         for name in (
             "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
-            "cli_staircase",
+            "cli_staircase", "cli_validate",
         )
     },
     "tqdm": {"replica/cli.py"},
@@ -38,9 +38,9 @@ OWNERS = {
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
             "figures", "figures_srf", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity",
-            "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files",
-            "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
-            "gradient_features/dictionary",
+            "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files", "cli_giant_steps", "evaluations",
+            "gradient_features/mixture", "gradient_features/parity", "gradient_features/dictionary", "cli_validate",
+            "scan_validation",
         )),
     },
 }

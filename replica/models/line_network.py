@@ -384,6 +384,13 @@ class WideLineNetwork(ClosedForm):
     def initial_weights(self) -> Mapping[Any, Any]:
         return _from_rows(self, self.width ** (self.c_u / 2) * column("u"), self.width ** (self.c_w / 2) * column("w"))
 
+    def simulate(self, parameters: Mapping[str, float], size: int, rng: Any) -> dict[str, float]:
+        """Gradient flow on the raw weights that option `seed` draws for `width`; `size` and `rng` play no part."""
+        p, d = dict(parameters), int(parameters["width"])
+        u, w = (d ** (p[f"c_{name}"] / 2) * self.data()[name][:d] for name in ("u", "w"))
+        rates: dict[str, Any] = {name: p[name] * d ** p[f"c_{name}"] for name in ("gamma", "eta_u", "eta_w")}
+        return self.trained(line_flow(u, w, [p["time"]], square_slope(p["A"], p["B"], p["c_loss"]), **rates), p)
+
     def _scaled(self, given: Mapping[Any, Any]) -> dict[Any, Any]:
         d = self.width
         scales = {self.gamma: d**self.c_gamma, self.eta_u: d**self.c_eta_u, self.eta_w: d**self.c_eta_w}

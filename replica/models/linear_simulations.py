@@ -37,7 +37,7 @@ def line_flow(
         pull = gamma * slope(gamma * float(a @ b))
         return np.concatenate([eta_u * pull * b, eta_w * pull * a]) - decay * x
 
-    times = np.asarray(times, dtype=float)
+    times = _finite(times)
     start = np.concatenate([u, w])
     end = max(float(times[-1]), 1e-300)
     found = solve_ivp(velocity, (0.0, end), start, "DOP853", t_eval=times, rtol=1e-13, atol=1e-16)
@@ -64,7 +64,7 @@ def line_descent(
     """Gradient descent on the raw weights, read at the given numbers of steps (ascending)."""
     us, ws = [], []
     done = 0
-    for wanted in np.asarray(steps, dtype=int):
+    for wanted in _finite(steps).astype(int):
         for _ in range(wanted - done):
             pull = step * gamma * slope(gamma * float(u @ w))
             u, w = u + eta_u * pull * w, w + eta_w * pull * u
@@ -82,10 +82,18 @@ def deep_chain(depth: int, s: float, u0: float, times: Any) -> Array:
         others = np.array([np.prod(np.delete(x, i)) for i in range(depth)])
         return (s - product) * others
 
-    times = np.asarray(times, dtype=float)
+    times = _finite(times)
     start = np.full(depth, u0 ** (1 / depth))
     found = solve_ivp(velocity, (0.0, max(float(times[-1]), 1e-300)), start, "DOP853", t_eval=times, rtol=1e-12, atol=1e-14)
     return np.prod(found.y, axis=0)
+
+
+def _finite(times: Any) -> Array:
+    """Times as an array; an integrator would never come to an infinite one."""
+    given = np.asarray(times, dtype=float)
+    if not np.isfinite(given).all():
+        raise ValueError("an experiment cannot run to an infinite time")
+    return given
 
 
 def _read(u: Array, w: Array, gamma: float, eta_u: float, eta_w: float) -> dict[str, Array]:
