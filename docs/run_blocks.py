@@ -31,6 +31,11 @@ class Output:
     images: list[Path]
 
 
+def has_blocks(text: str, kinds: Iterable[str] = ("python",)) -> bool:
+    """Whether a page has blocks of some kinds."""
+    return any(block[1] in kinds for block in BLOCK.finditer(text))
+
+
 def run_blocks(text: str, page: str, folder: Path, kinds: Iterable[str] = ("python", "console", "toml")) -> Iterator[Output]:
     """Run the blocks of some kinds.
 
