@@ -29,7 +29,7 @@ def test_every_page_is_there(manual):
     assert pages <= {p.relative_to(manual) for p in manual.rglob("*.html")}
 
 
-@pytest.mark.parametrize("page", ["quick_start", "curve", "your_model", "your_loss", "hyper_parameters"])
+@pytest.mark.parametrize("page", ["quick_start", "curve", "phase_diagram", "your_model", "your_loss", "hyper_parameters"])
 def test_tutorials_show_what_they_print_and_draw(manual, page):
     html = (manual / "tutorials" / f"{page}.html").read_text(encoding="utf-8")
     assert 'src="data:image/png;base64,' in html and ("CONVERGED" in html or "interior" in html)
