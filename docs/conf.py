@@ -42,7 +42,8 @@ def run_page(app, docname, source):
 def as_text(app, what, name, obj, options, lines):
     """Docstrings are text: |w| is a norm, and [1] the first reference of each."""
     for k, line in enumerate(lines):
-        lines[k] = line.replace("|", r"\|").replace(".. [", "[")
+        parts = line.replace(".. [", "[").split("``")  # every second one is literal
+        lines[k] = "``".join(part if odd % 2 else part.replace("|", r"\|") for odd, part in enumerate(parts))
 
 
 def setup(app):
