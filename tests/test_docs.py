@@ -2,24 +2,40 @@
 
 import importlib.util
 import re
+import shlex
+import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from replica.cli import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [p for p in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))) if p.exists()]
 NAMES = [p.relative_to(ROOT).as_posix() for p in PAGES]
-# The info string must be the whole word: ```python-session or ```console are shown, not run.
-PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+COMMANDS = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
-def build_theory():
-    spec = importlib.util.spec_from_file_location("build_theory", ROOT / "docs" / "build_theory.py")
-    module = importlib.util.module_from_spec(spec)
+def script(name):
+    """A module of docs/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def build_theory():
+    return script("build_theory")
+
+
+run_blocks = script("run_blocks")
+#: Pages whose console blocks run, too.  The manual runs them when it is built, which tests/test_manual.py does where it can.
+SHOWN = [p for p in PAGES if p.parent.name == "tutorials" or p.name == "gallery.md"]
+MANUAL = importlib.util.find_spec("sphinx") is not None
+RUN = [p for p in PAGES if run_blocks.has_blocks(p.read_text(encoding="utf-8")) and not (MANUAL and p in SHOWN)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -34,18 +50,24 @@ def test_every_model_has_a_theory_page():
     assert sorted(found) == sorted(builder.MODELS)
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if PYTHON.search(p.read_text(encoding="utf-8"))], ids=lambda p: p.name
-)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
+def test_blocks_run(page, tmp_path):
     """In the order of the page, in one namespace, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    text = page.read_text(encoding="utf-8")
-    namespace = {"__name__": page.stem}
-    for block in PYTHON.finditer(text):
-        # Line numbers in a traceback are those of the page.
-        code = "\n" * text.count("\n", 0, block.start(1)) + block[1]
-        exec(compile(code, str(page), "exec"), namespace)
+    kinds = ("python", "console", "toml") if page in SHOWN else ("python",)
+    for _ in run_blocks.run_blocks(page.read_text(encoding="utf-8"), str(page), tmp_path, kinds):
+        pass
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_are_understood(page):
+    """Every line that starts with `replica` names a command, and options that it has."""
+    for block in COMMANDS.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["replica"] and "--help" not in words:
+                context = click.Context(cli, info_name="replica")
+                name, command, rest = cli.resolve_command(context, words[1:])
+                command.make_context(name, rest, parent=context).close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
