@@ -15,6 +15,7 @@ OWNERS = {
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": set(),
     "adaptive": {"solvers/refine.py"},
+    "bokeh": {"replica/explorer.py"},
     "numba": {
         f"solvers/{name}.py"
         for name in (
@@ -27,7 +28,8 @@ OWNERS = {
     "click": {
         f"replica/{name}.py"
         for name in (
-            "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
+            "cli", "cli_branches", "cli_explore", "cli_giant_steps", "cli_mixture",
+            "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
             "cli_staircase",
         )
     },
@@ -37,7 +39,8 @@ OWNERS = {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity", "optimise",
+            "figures", "branches_plot", "sweep", "explorer",
+            "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity", "optimise",
             "spectrum", "giant_steps/recursion", "giant_steps/files",
             "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
             "gradient_features/dictionary",
