@@ -275,7 +275,7 @@ def test_the_server_is_on_the_loopback_address_only_and_refuses_strange_pages():
         assert " 403 " in websocket(port, "http://elsewhere.example")
         assert " 403 " in websocket(port, f"http://elsewhere.example:{port}")
         assert " 403 " not in websocket(port, f"http://127.0.0.1:{port}")
-        with pytest.raises(ExploreError, match=f"port {port}.*--port"):
+        with pytest.raises(ExploreError, match=rf"port {port}.*--port"):
             start(first_sweep("ridge", {}, {}, 5), port)
 
 

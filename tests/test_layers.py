@@ -15,7 +15,7 @@ OWNERS = {
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": set(),
     "adaptive": {"solvers/refine.py"},
-    "bokeh": {"replica/explorer.py"},
+    "bokeh": {"replica/explorer.py", "replica/export.py"},
     "numba": {
         f"solvers/{name}.py"
         for name in (
@@ -39,7 +39,7 @@ OWNERS = {
         *(name for name in FILES if name.startswith("solvers/")),
         *(f"replica/{name}.py" for name in (
             "compile", "channel_kernel", "trajectories", "experiments", "results", "plotting", "cli", "balanced_network",
-            "figures", "branches_plot", "sweep", "explorer",
+            "figures", "branches_plot", "sweep", "explorer", "export",
             "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity", "optimise",
             "spectrum", "giant_steps/recursion", "giant_steps/files",
             "cli_giant_steps", "evaluations", "gradient_features/mixture", "gradient_features/parity",
