@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_branches import boundary, branches
+from .cli_explore import explore, export
 from .cli_giant_steps import alignment, giant_steps
 from .cli_mixture import print_mixture
 from .cli_optimise import optimise
@@ -416,6 +417,8 @@ def phases(
 cli.add_command(alignment)
 cli.add_command(boundary)
 cli.add_command(branches)
+cli.add_command(explore)
+cli.add_command(export)
 cli.add_command(giant_steps)
 cli.add_command(optimise)
 cli.add_command(scan)

@@ -15,6 +15,7 @@ OWNERS = {
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": {"replica/workers.py"},
     "adaptive": {"solvers/refine.py"},
+    "bokeh": {"replica/explorer.py", "replica/export.py"},
     "numba": {
         f"solvers/{name}.py"
         for name in (
@@ -28,7 +29,7 @@ OWNERS = {
         f"replica/{name}.py"
         for name in (
             "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
-            "cli_staircase", "cli_validate",
+            "cli_staircase", "cli_validate", "cli_explore",
         )
     },
     "tqdm": {"replica/cli.py"},
@@ -40,7 +41,7 @@ OWNERS = {
             "figures", "figures_srf", "branches_plot", "cli_branches", "cli_refine", "cli_scan", "stopping", "sensitivity",
             "optimise", "spectrum", "giant_steps/recursion", "giant_steps/files", "cli_giant_steps", "evaluations",
             "gradient_features/mixture", "gradient_features/parity", "gradient_features/dictionary", "cli_validate",
-            "scan_validation",
+            "scan_validation", "sweep", "explorer", "export",
         )),
     },
 }
