@@ -285,7 +285,8 @@ def _heat(data: Dataset, x: str, y: str, xs: np.ndarray, ys: np.ndarray) -> dict
     }  # fmt: skip
     source = ColumnDataSource({**box, "value": [math.nan] * len(cells)})
     colours = LinearColorMapper(palette="Viridis256", nan_color="#cccccc")
-    plot.quad("left", "right", "bottom", "top", source=source, line_color=None, fill_color={"field": "value", "transform": colours})
+    fill = {"field": "value", "transform": colours}
+    plot.quad("left", "right", "bottom", "top", source=source, line_color=None, fill_color=fill)
     plot.add_layout(ColorBar(color_mapper=colours), "right")
     plot.add_tools(HoverTool(tooltips=[("value", "@value{0.000000}")]))
     return {"figure": plot, "source": source, "colours": colours, "cells": cells, "box": box}
@@ -307,7 +308,8 @@ def _about(data: Dataset, axes: Sequence[str], simulation: Dataset | None) -> st
     """The table of where the numbers come from, as HTML in which every text of the file is escaped."""
     codes, counts = np.unique(data.result.values, return_counts=True)
     known = {code.value: code for code in Result}
-    rows: list[tuple[str, Any]] = [(key, data.attrs[key]) for key in ("model", "references", "claim", "regime") if key in data.attrs]
+    given = ("model", "references", "claim", "regime")
+    rows: list[tuple[str, Any]] = [(key, data.attrs[key]) for key in given if key in data.attrs]
     rows += [(f"option {name}", value) for name, value in _parsed(data.attrs.get("options")).items()]
     rows += [(f"axis {name}", f"{data.sizes[name]} values from {data[name].values.min():g} to {data[name].values.max():g}"
               f" ({data[name].attrs.get('long_name', '')})") for name in axes]  # fmt: skip
@@ -319,9 +321,10 @@ def _about(data: Dataset, axes: Sequence[str], simulation: Dataset | None) -> st
     if simulation is not None:
         about = ", ".join(f"{key} {simulation.attrs[key]}" for key in ("size", "repeats", "seed") if key in simulation.attrs)
         rows.append(("simulations", f"{simulation.sizes.get('point', 0)} points, {about}; dots with one standard error"))
-    rows += [("method", data.attrs.get("method", "")), ("versions", data.attrs.get("versions", "")),
-             ("created", data.attrs.get("created", "")), ("kernel", data.attrs.get("kernel_digest", "")),
-             ("free entropy", data.attrs.get("free_entropy", "")), ("equations", _lines(data.attrs.get("equations", "")))]  # fmt: skip
+    provenance = {"method": "method", "versions": "versions", "created": "created", "kernel": "kernel_digest",
+                  "free entropy": "free_entropy"}  # fmt: skip
+    rows += [(label, data.attrs.get(name, "")) for label, name in provenance.items()]
+    rows.append(("equations", _lines(data.attrs.get("equations", ""))))
     cells = (f"<tr><th>{html.escape(str(k))}</th><td><pre>{html.escape(str(v))}</pre></td></tr>" for k, v in rows if v != "")
     return f"<table>{''.join(cells)}</table>"
 
