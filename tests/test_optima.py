@@ -36,7 +36,7 @@ def file(optima, tmp_path_factory):
 @pytest.fixture
 def figures(monkeypatch):
     saved = []
-    monkeypatch.setattr(optima_plot, "_save", lambda figure, output: saved.append(figure) or output)
+    monkeypatch.setattr(optima_plot, "save", lambda figure, output: saved.append(figure) or output)
     return saved
 
 

@@ -42,8 +42,8 @@ def simulation(file):
 def figures(monkeypatch):
     """The figures that were saved, in order."""
     saved = []
-    save = plotting._save
-    monkeypatch.setattr(plotting, "_save", lambda figure, output: (saved.append(figure), save(figure, output))[1])
+    save = plotting.save
+    monkeypatch.setattr(plotting, "save", lambda figure, output: (saved.append(figure), save(figure, output))[1])
     return saved
 
 
