@@ -27,19 +27,27 @@ DOTS = f"dots: {NETWORKS} networks, d = {DIMENSION}"
 TEST = "test error"
 
 
-def _curve(problem: Any, name: str, values: Array, fixed: Mapping[str, float], quantity: str = "test_error") -> Array:
-    """One quantity along one parameter; nan where there is no solution."""
-    points = np.array([problem.point({**fixed, name: float(v)}) for v in values])
-    batch = solve_points(problem, points, Ladder())
-    return np.where(batch.result == 0, problem.values.unpack(batch.values)[quantity], np.nan)
+def _errors(problem: Any, points: Sequence[Mapping[str, float]]) -> Array:
+    """Test error at points; nan where there is no solution."""
+    batch = solve_points(problem, np.array([problem.point(p) for p in points]), Ladder())
+    return np.where(batch.result == 0, problem.values.unpack(batch.values)["test_error"], np.nan)
+
+
+def _curve(problem: Any, name: str, values: Array, fixed: Mapping[str, float]) -> Array:
+    """Test error along one parameter."""
+    return _errors(problem, [{**fixed, name: float(v)} for v in values])
+
+
+def _dots(model: Model, x: Sequence[float] | Array, points: Sequence[Mapping[str, float]], colour: int) -> Curve:
+    """Mean and standard error over trained networks."""
+    runs = [found["test_error"] for found in simulate_points(model, points, DIMENSION, NETWORKS, SEED)]
+    means, sems = (np.array([getattr(run, which) for run in runs]) for which in ("mean", "sem"))
+    return Curve(np.array(x), means, "", colour, dots=True, sem=sems)
 
 
 def _networks(model: Model, name: str, values: Sequence[float], fixed: Mapping[str, float], colour: int) -> Curve:
-    """Mean and standard error over trained networks."""
-    points = [{**fixed, name: float(v)} for v in values]
-    runs = [found["test_error"] for found in simulate_points(model, points, DIMENSION, NETWORKS, SEED)]
-    means, sems = (np.array([getattr(run, which) for run in runs]) for which in ("mean", "sem"))
-    return Curve(np.array(values), means, "", colour, dots=True, sem=sems)
+    """The same along one parameter."""
+    return _dots(model, values, [{**fixed, name: v} for v in values], colour)
 
 
 def learning_curves() -> Drawing:
@@ -68,24 +76,16 @@ def trained_features() -> Drawing:
     """Trained features against random features and the best linear predictor, by penalty of the readout chosen best."""
     alphas, regs = np.geomspace(0.1, 20, 50), np.geomspace(1e-4, 10, 60)
     model, linear = SpikedRandomFeatures(bulk="exact", target="tanh"), RidgeRegression(target="tanh")
-    problem, fixed = model.compile(), {"beta": 2.0, "alpha0": 8.0, "noise": 0.0}
-    curves = []
+    problem, ridge, fixed = model.compile(), linear.compile(), {"beta": 2.0, "alpha0": 8.0, "noise": 0.0}
+    plane = [{"alpha": float(a), "reg": float(r)} for a in alphas for r in regs]
+    shape, shown, curves = (len(alphas), len(regs)), np.arange(5, len(alphas), 11), []
     for colour, (eta, label) in enumerate(((3.0, "trained features"), (0.0, "random features"))):
-        points = np.array([problem.point({**fixed, "eta": eta, "alpha": a, "reg": r}) for a in alphas for r in regs])
-        batch = solve_points(problem, points, Ladder())
-        errors = np.where(batch.result == 0, problem.values.unpack(batch.values)["test_error"], np.nan)
-        errors = errors.reshape(len(alphas), len(regs))
+        errors = _errors(problem, [{**fixed, "eta": eta, **p} for p in plane]).reshape(shape)
         curves.append(Curve(alphas, np.nanmin(errors, axis=1), label, colour))
-        dots = np.arange(5, len(alphas), 11)
-        chosen = [{**fixed, "eta": eta, "alpha": float(alphas[i]), "reg": float(regs[np.nanargmin(errors[i])])} for i in dots]
-        runs = [found["test_error"] for found in simulate_points(model, chosen, DIMENSION, NETWORKS, SEED)]
-        means, sems = (np.array([getattr(run, which) for run in runs]) for which in ("mean", "sem"))
-        curves.append(Curve(alphas[dots], means, "", colour, dots=True, sem=sems))
-    ridge = linear.compile()
-    points = np.array([ridge.point({"alpha": a, "reg": r, "noise": 0.0}) for a in alphas for r in regs])
-    batch = solve_points(ridge, points, Ladder())
-    errors = ridge.values.unpack(batch.values)["test_error"].reshape(len(alphas), len(regs))
-    curves.append(Curve(alphas, errors.min(axis=1), "ridge regression on the inputs", 2))
+        chosen = [{**fixed, "eta": eta, "alpha": float(alphas[i]), "reg": float(regs[np.nanargmin(errors[i])])} for i in shown]
+        curves.append(_dots(model, alphas[shown], chosen, colour))
+    errors = _errors(ridge, [{"noise": 0.0, **p} for p in plane]).reshape(shape)
+    curves.append(Curve(alphas, np.nanmin(errors, axis=1), "ridge regression on the inputs", 2))
     best = _curve(ridge, "alpha", np.array([1e9]), {"reg": 1e-3, "noise": 0.0})
     curves.append(Curve(alphas, np.full(len(alphas), best[0]), "best linear predictor", 3, dashed=True))
     title = r"tanh network, tanh target, $\beta$ = 2, $\alpha_0$ = 8"
