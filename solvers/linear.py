@@ -19,7 +19,7 @@ def eliminate(n, a, b, pull, where, scale, out):
     a : float64, at least (n, n), destroyed
     b : float64, at least (n,), overwritten by the solution
     pull : float64, at least (n,)
-        Value given to an unknown the equations leave undetermined (0 for the smallest solution).
+        Where the equations leave solutions undetermined, the one nearest to this is returned (0 for that of least norm).
     where, scale, out : int64 and float64, at least (n,)
         Work space.
 
@@ -99,7 +99,40 @@ def eliminate(n, a, b, pull, where, scale, out):
         out[where[k]] = s / a[k, k]
     for k in range(n):
         b[k] = out[k] / scale[k]
+    for f in range(rank, n):
+        _nearer(n, rank, f, a, b, pull, where, scale)
     return rank
+
+
+@njit(cache=True, error_model="numpy")
+def _nearer(n, rank, f, a, b, pull, where, scale):
+    """Move the solution `b` nearest to `pull` along the null vector of pivot `f`, made orthogonal to those before it.
+
+    The vector is kept in row `f` of the triangle, whose entries count as zero.
+    """
+    for m in range(n):
+        a[f, m] = 0.0
+    a[f, where[f]] = 1.0
+    for k in range(rank - 1, -1, -1):
+        s = -a[k, f]
+        for j in range(k + 1, rank):
+            s -= a[k, j] * a[f, where[j]]
+        a[f, where[k]] = s / a[k, k]
+    for m in range(n):
+        a[f, m] /= scale[m]
+    for g in range(rank, f + 1):  # the last round normalises
+        along = 0.0
+        for m in range(n):
+            along += a[g, m] * a[f, m]
+        if g == f:
+            along = np.sqrt(along)
+        for m in range(n):
+            a[f, m] = a[f, m] / along if g == f else a[f, m] - along * a[g, m]
+    along = 0.0
+    for m in range(n):
+        along += a[f, m] * (pull[m] - b[m])
+    for m in range(n):
+        b[m] += along * a[f, m]
 
 
 @njit(cache=True, error_model="numpy")

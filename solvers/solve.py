@@ -308,15 +308,17 @@ def _start(problem: FixedPointProblem, given: Mapping[str, Any]) -> np.ndarray:
     for name in given:
         if name not in names:
             raise ParameterError(f"{problem.name}: no order parameter {name!r} to start; they are {', '.join(names)}")
-    out = []
-    for q in problem.unknowns.quantities:
-        values = np.broadcast_to(np.asarray(given.get(q.name, q.start), dtype=float), q.shape)
-        for index in q.components:
-            value = float(values[index])
-            if not (q.lower <= value <= q.upper and np.isfinite(value)):
-                raise ParameterError(f"{problem.name}: start {q.name} = {value:g} is outside its range {q.range_text}")
-            out.append(value)
-    return np.array(out)
+    unknowns = problem.unknowns
+    own = unknowns.unpack(unknowns.broadcast("start"))
+    out = unknowns.pack(
+        {q.name: np.broadcast_to(np.asarray(given.get(q.name, own[q.name]), dtype=float), q.shape) for q in unknowns.quantities}
+    )
+    inside = (unknowns.broadcast("lower") <= out) & (out <= unknowns.broadcast("upper")) & np.isfinite(out)
+    for i in np.flatnonzero(~inside):
+        name = unknowns.component_names[i]
+        text = next(q.range_text for q in unknowns.quantities if q.name == name.partition("[")[0])
+        raise ParameterError(f"{problem.name}: start {name} = {out[i]:g} is outside its range {text}")
+    return out
 
 
 def _below(problem: FixedPointProblem) -> np.ndarray:

@@ -266,7 +266,7 @@ def test_parameters_that_do_not_go_together_are_refused_before_any_work():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["xor-width", "dictionary-steps", "lottery-ticket", "parity-cone", "fixed-features"])
 def test_figures_are_drawn(name, tmp_path):
-    assert draw(name, tmp_path / "figure.png").stat().st_size > 20_000
+    assert all(path.stat().st_size > 10_000 for path in draw(name, tmp_path / "figure.png"))
 
 
 @pytest.mark.slow

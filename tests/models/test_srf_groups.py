@@ -11,7 +11,7 @@ from replica.model import OptionError
 from replica.models import SpikedRandomFeatures
 from replica.models.simulations import train_spiked_features
 from replica.models.training import Labels
-from solvers import Newton, ParameterError, solve
+from solvers import Newton, ParameterError, solve, solve_points
 
 POINT = {"alpha": 1.3, "beta": 1.2, "alpha0": 6.0, "eta": 1.5, "reg": 0.2, "noise": 0.1}
 VALUES = {2: {"u_0": 0.5, "u_1": 1.5, "share_0": 2.0}, 3: {"u_0": -1.0, "u_1": 0.3, "u_2": 1.5, "share_1": 0.5}}
@@ -75,6 +75,26 @@ def test_equal_groups_are_one_group(count, shares):
         assert many[name] == pytest.approx(one[name], rel=1e-12), name
     fractions = np.array(shares[:count]) / sum(shares[:count])
     np.testing.assert_allclose(many["V2"], fractions * one["V2"], rtol=1e-11)
+
+
+def test_of_a_mean_that_only_a_sum_fixes_the_least_is_taken():
+    """Equal groups share the mean of one: both ways to solve for it, in a block or in the map, know no other."""
+    one, two = (solve(compiled(k), throw=True, **POINT) for k in (1, 2))
+    np.testing.assert_allclose(two["m"], one["m"] / 2, rtol=1e-9)
+
+
+def test_one_point_begins_as_a_scan_does_and_may_begin_at_a_solution():
+    problem = compiled(2)
+    point, method = {**POINT, **VALUES[2]}, Newton(max_steps=3)
+    alone, listed = solve(problem, method=method, **point), solve_points(problem, problem.point(point)[None], method)
+    assert alone.steps == listed.steps[0]
+    np.testing.assert_array_equal(problem.unknowns.pack(alone.values), listed.values[0, : problem.unknowns.size])
+    found = solve(problem, throw=True, **point)
+    assert found["V1"][0, 1] < 0  # only the diagonal has bounds
+    again = solve(problem, throw=True, start={q.name: found[q.name] for q in problem.unknowns.quantities}, **point)
+    assert again.steps < found.steps
+    with pytest.raises(ParameterError, match=r"V1\[1,1\] = -1 is outside its range"):
+        solve(problem, start={"V1": [[1, 0], [0, -1]]}, **point)
 
 
 def test_readouts_of_both_signs_are_one_group_for_an_odd_activation():
