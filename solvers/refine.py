@@ -146,13 +146,15 @@ class Refinement:
         ParameterError
             If `points` is out of range.
         StoreError
-            If the file holds something else or cannot be written, or the library is not installed.
+            If the file holds something else, cannot be written or is written by another process meanwhile, or the library is
+            not installed.
         """
         begin, path = time.perf_counter(), Path(path)
         if not isinstance(points, int) or not 1 <= points <= MOST_POINTS:
             raise ParameterError(f"points = {points!r} is not a whole number in [1, {MOST_POINTS}]")
         learner = self._learner()
-        known = {} if overwrite or not path.exists() else self._known(path)
+        seen = _stamp(path)
+        known = {} if overwrite or seen is None else self._known(path)
         skipped = len(known)
         told: dict[Point, float] = {}
         while len(told) < points:
@@ -162,7 +164,10 @@ class Refinement:
             new = [p for p in dict.fromkeys(map(self._parameters, asked)) if p not in known]
             if new:
                 self._solve(new, known)
+                if _stamp(path) != seen:
+                    raise StoreError(f"{path} was changed by another process; what that found is kept: run again when it has ended")
                 self._write(path, known)
+                seen = _stamp(path)
             for p in asked:
                 told[p] = self._value(p, known, told)
                 learner.tell(p if len(p) > 1 else p[0], told[p])
@@ -251,6 +256,15 @@ class Refinement:
                 column = np.array([known[p][name] for p in order], dtype=dtype)
                 add_variable(file, name, column, [file[over]], described(long_name) | codes)
             file.attrs["refine"] = json.dumps(dict(self.plan.task))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _unused(x: Any) -> Any:

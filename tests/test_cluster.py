@@ -8,7 +8,9 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from replica.cli import cli
 from solvers import ClusterError, Grid, Ladder, Newton, Result, Scan, cluster
 from solvers.outcomes import status
 
@@ -37,6 +39,27 @@ def test_a_cluster_gives_the_same_bits_as_threads(ridge, local, tmp_path):
     here = scan.run(tmp_path / "here.h5", workers=2)
     there = scan.run(tmp_path / "there.h5", scheduler=local.scheduler_address)
     assert there.continued == here.continued > 0
+    assert contents(tmp_path / "there.h5") == contents(tmp_path / "here.h5")
+
+
+def test_the_command_line_scans_on_a_cluster_and_resumes_there(local, tmp_path):
+    config = tmp_path / "scan.toml"
+    config.write_text(
+        'model = "ridge"\nparameters = { noise = 0.1 }\n[grid]\n'
+        "alpha = { linspace = [0.3, 3, 14] }\nreg = { logspace = [-3, 0, 5] }\n"
+    )
+
+    def scanned(name, *more):
+        done = CliRunner().invoke(cli, ["scan", str(config), "--output", str(tmp_path / name), *more])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    scanned("here.h5", "--workers", "1")
+    assert ": 70 points in" in scanned("there.h5", "--scheduler", local.scheduler_address)
+    assert contents(tmp_path / "there.h5") == contents(tmp_path / "here.h5")
+    with h5py.File(tmp_path / "there.h5", "r+") as file:
+        file["result"][3:9] = Result.PENDING.value
+    assert ": 30 points in" in scanned("there.h5", "--scheduler", local.scheduler_address)
     assert contents(tmp_path / "there.h5") == contents(tmp_path / "here.h5")
 
 

@@ -110,6 +110,20 @@ def test_a_file_of_something_else_is_left_alone(ridge, tmp_path):
     assert curve(ridge, batch=4).run(path, points=8, overwrite=True).computed == 8
 
 
+def test_of_two_writers_one_is_told_and_no_point_is_lost(ridge, tmp_path):
+    task = curve(ridge)
+    task.run(tmp_path / "alone.h5", 40)
+
+    def other(done, total):
+        if done == 16:
+            task.run(tmp_path / "both.h5", 40)
+
+    with pytest.raises(StoreError, match="changed by another process") as caught:
+        task.run(tmp_path / "both.h5", 24, progress=other)
+    assert "\n" not in str(caught.value)
+    assert_same(tmp_path / "alone.h5", tmp_path / "both.h5")
+
+
 def test_points_without_solution_are_kept_and_do_not_attract(ridge, tmp_path, monkeypatch):
     solve_points = refine.solve_points
 
