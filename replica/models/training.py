@@ -1,14 +1,16 @@
 """Convex training problems at finite size, solved to machine precision for any convex loss.
 
-``min_w sum loss(y, X w) + reg |w|^2/2`` by the augmented Lagrangian of ``z = X w``: every inner problem is smooth and is
-solved by Newton's method with the generalised Hessian of the Moreau envelope.  What is returned satisfies the conditions of
-optimality to `OPTIMAL`, kinks or not; the prox is made here anew, in numpy, so that nothing compiled for the theory enters.
+``min_w sum loss(y, X w) + reg |w|^2/2`` by Newton's method where the loss has a slope everywhere; with kinks, by the augmented
+Lagrangian of ``z = X w``: every inner problem is smooth and is solved with the generalised Hessian of the Moreau envelope.  What
+is returned satisfies the conditions of optimality to `OPTIMAL`, kinks or not; the prox is made here anew, in numpy, so that
+nothing compiled for the theory enters.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,10 +156,12 @@ def fit(loss: Loss, x: Array, y: Array, reg: float, sign: bool) -> Array:
     if not reg > 0:
         raise TrainingError(f"training needs reg > 0, not {reg:g}")
     n, p = x.shape
-    w, u, width = np.zeros(p), np.zeros(n), 1.0
+    u, width = np.zeros(n), 1.0
     gram = x @ x.T if n < p else np.zeros((0, 0))
     scale = np.linalg.norm(x, axis=0).max() + reg
-    gradient = math.inf
+    w, gradient = _descend(loss, x, y, reg, sign, gram, scale) if _has_slopes(loss, sign) else (np.zeros(p), math.inf)
+    if gradient < OPTIMAL * (1 + float(np.abs(x @ w).max())):
+        return w
     for _ in range(200):
         # Proximal step of the dual: minimise the envelope at width, shifted by the multipliers u.
         for _ in range(100):
@@ -182,6 +186,56 @@ def fit(loss: Loss, x: Array, y: Array, reg: float, sign: bool) -> Array:
             return w
         width = max(width / 3.0, 1e-3)
     raise TrainingError(f"loss {loss.name}: stopped with a gradient of {gradient:.1e} at reg = {reg:g}")
+
+
+def _has_slopes(loss: Loss, sign: bool) -> bool:
+    """Whether the loss has a slope everywhere: pieces meet without a kink."""
+    return all(
+        math.isclose(one.slope_at(one.upper), next_one.slope_at(one.upper), rel_tol=1e-12, abs_tol=1e-12)
+        for label in _labels(sign) for one, next_one in pairwise(loss.pieces(label))
+    )  # fmt: skip
+
+
+def _labels(sign: bool) -> tuple[float, ...]:
+    """The labels whose pieces a loss has; losses of real labels depend on the residual alone."""
+    return (1.0, -1.0) if sign else (0.0,)
+
+
+def _descend(
+    loss: Loss, x: Array, y: Array, reg: float, sign: bool, gram: Array, scale: float
+) -> tuple[Array, float]:
+    """Newton's method with steps halved; weights, and the gradient that is left relative to its terms."""
+    w = np.zeros(x.shape[1])
+    for _ in range(100):
+        slope, curvature = _slopes(loss, y, x @ w, sign)
+        force = reg * w + x.T @ slope
+        step = _newton_step(x, gram, curvature, reg, force)
+        decrease, now = float(force @ step), _objective(loss, x, y, w, reg)
+        rounding = 1e-15 * (1 + abs(now))
+        if not decrease > 1e-9 * rounding:
+            break
+        rate = 1.0
+        while rate > 1e-6 and not _objective(loss, x, y, w - rate * step, reg) <= now - 1e-4 * rate * decrease + rounding:
+            rate *= 0.5  # also where it is not finite
+        w = w - rate * step
+    slope, _ = _slopes(loss, y, x @ w, sign)
+    return w, float(np.abs(reg * w + x.T @ slope).max()) / scale
+
+
+def _slopes(loss: Loss, y: Array, z: Array, sign: bool) -> tuple[Array, Array]:
+    """First and second derivative of the loss; that of the piece below where two pieces meet."""
+    slope, curvature = np.empty_like(z), np.empty_like(z)
+    for label in _labels(sign):
+        mine = y == label if sign else np.ones(z.shape, dtype=bool)
+        at = z if sign else z - y
+        for piece in loss.pieces(label):
+            inside = mine & (at > piece.lower) & (at <= piece.upper)
+            slope[inside], curvature[inside] = (_on(e, at[inside]) for e in (piece.slope, piece.curvature))
+    return slope, curvature
+
+
+def _objective(loss: Loss, x: Array, y: Array, w: Array, reg: float) -> float:
+    return float(np.sum(_values(loss, y, x @ w)) + reg * float(w @ w) / 2)
 
 
 def _newton_step(x: Array, gram: Array, curvature: Array, reg: float, force: Array) -> Array:
@@ -212,7 +266,7 @@ def _values(loss: Loss, y: Array, z: Array) -> Any:
 def prox(loss: Loss, y: Array, at: Array, width: float, sign: bool) -> tuple[Array, Array, Array]:
     """Minimiser z of ``loss(y, z) + (z - at)^2/(2 width)``, minus the slope there, and its generalised derivative."""
     z, slope, curvature = np.empty_like(at), np.empty_like(at), np.empty_like(at)
-    for label in (1.0, -1.0) if sign else (0.0,):
+    for label in _labels(sign):
         mine = y == label if sign else np.ones(at.shape, dtype=bool)
         shift = np.zeros(int(mine.sum())) if sign else y
         found = _prox_at(loss, label, at[mine] - shift, width)
