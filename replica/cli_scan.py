@@ -45,6 +45,7 @@ def scan(config: str, output: str, workers: int | None, scheduler: str | None, o
     """
     from solvers import Grid, Result, Scan
     from solvers.outcomes import failures
+    from solvers.scan import processors
 
     from .cli import _method, _model, _number, _pairs, _progress
     from .config import read_config
@@ -75,9 +76,9 @@ def scan(config: str, output: str, workers: int | None, scheduler: str | None, o
             _announce(task, workers, scheduler)
         with _progress("solving") as progress:
             report = task.run(output, workers, overwrite, progress, scheduler)
-    if experiments and not experiments.stored_in(output, overwrite):
+    if experiments:
         with _progress("simulating") as progress:
-            experiments.run(output, overwrite=overwrite, progress=progress)
+            experiments.run(output, overwrite, progress, workers or processors())
     if not (report.computed or report.continued):
         click.echo(f"{output}: {'nothing left to retry' if codes else 'already complete'}, left alone")
     for code, count in report.counts.items():

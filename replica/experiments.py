@@ -5,6 +5,7 @@ The experiments are the model's own `simulate`; repeating and averaging is `vali
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,7 +20,12 @@ from solvers.store import StoreError
 from .extrapolation import extrapolate_arrays
 from .model import Model
 from .results import open_simulation
-from .validation import Settings, simulate_sizes
+from .validation import Estimate, Settings, simulate_sizes
+
+#: Seconds between two writes of finished points: the file is replaced as a whole.
+WRITE_EVERY = 30.0
+#: What was found at a point: by size and observable.
+BySizes = dict[int, dict[str, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -55,31 +61,59 @@ class Experiments:
         combinations = np.array(list(product(*self.axes.values())), dtype=float)
         return {name: combinations[:, i] for i, name in enumerate(self.axes)}
 
-    def stored_in(self, path: str | Path, overwrite: bool = False) -> bool:
-        """Whether the file has exactly these experiments already.
+    def run(
+        self,
+        path: str | Path,
+        overwrite: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+        workers: int | None = None,
+    ) -> int:
+        """Do the experiments that the scan file lacks, and write them into it.
+
+        Parameters
+        ----------
+        path, progress, workers
+            As in `add_experiments`.
+        overwrite : bool
+            Replace others that may be there.
+
+        Returns
+        -------
+        int
+            How many points were done now.
 
         Raises
         ------
         StoreError
             If it has others, and they may not be overwritten.
         """
+        points, settings = self.points, Settings((self.size,), self.repeats, self.seed)
+        done = self._stored(path, overwrite)
+        left = {name: values[done:] for name, values in points.items()}
+        count = len(next(iter(left.values())))
+        if count:
+            add_experiments(
+                path, self.model, self.scan.plan.fixed, left, settings, workers=workers, first=done,
+                overwrite=overwrite and not done, append=done > 0, progress=progress,
+            )  # fmt: skip
+        return count
+
+    def _stored(self, path: str | Path, overwrite: bool) -> int:
+        """How many of the points, the first ones, the file has."""
         found = open_simulation(path)
         if found is None:
-            return False
+            return 0
         with found:
             settings = {"size": self.size, "repeats": self.repeats, "seed": self.seed}
             same = "size" not in found.dims and all(int(found.attrs[key]) == value for key, value in settings.items())
-            same = same and all(np.array_equal(found[name].values, v) for name, v in self.points.items())
-        if not same and not overwrite:
+            points = self.points
+            count = min(int(found.sizes["point"]), len(next(iter(points.values()))))
+            same = same and all(np.array_equal(found[name].values[:count], v[:count]) for name, v in points.items())
+        if same:
+            return count
+        if not overwrite:
             raise StoreError(f"{path} holds simulations of another size, seed or set of points; use another file, or overwrite")
-        return same
-
-    def run(
-        self, path: str | Path, overwrite: bool = False, progress: Callable[[int, int], object] | None = None
-    ) -> None:
-        """Do the experiments and write them into the scan file."""
-        settings = Settings((self.size,), self.repeats, self.seed)
-        add_experiments(path, self.model, self.scan.plan.fixed, self.points, settings, overwrite=overwrite, progress=progress)
+        return 0
 
 
 def add_experiments(
@@ -97,6 +131,8 @@ def add_experiments(
 ) -> None:
     """Do experiments at points and write them into a scan file; those of several sizes also extrapolated.
 
+    Points are written as they are finished, every `WRITE_EVERY` seconds and at the end, also if that is an interrupt.
+
     Parameters
     ----------
     path : path-like
@@ -113,7 +149,35 @@ def add_experiments(
     """
     each = [{**fixed, **{k: float(v[i]) for k, v in points.items()}} for i in range(len(next(iter(points.values()))))]
     sizes, repeats, seed = settings.sizes, settings.repeats, settings.seed
-    found = simulate_sizes(model, each, sizes, repeats, seed, progress, workers, first)
+    unwritten: list[BySizes] = []
+    written, last = 0, time.monotonic()
+
+    def write() -> None:
+        nonlocal written, last
+        if unwritten:
+            batch = unwritten[:]
+            unwritten.clear()  # first: interrupted here, a batch is lost rather than written twice
+            part = {name: v[written : written + len(batch)] for name, v in points.items()}
+            _write(path, part, batch, settings, overwrite=overwrite and not written, append=append or written > 0)
+            written += len(batch)
+        last = time.monotonic()
+
+    def keep(_: int, found: BySizes) -> None:
+        unwritten.append(found)
+        if time.monotonic() - last > WRITE_EVERY:
+            write()
+
+    try:
+        simulate_sizes(model, each, sizes, repeats, seed, progress, workers, first, keep)
+    finally:  # also of an interrupt, or of a point that cannot be done
+        write()
+
+
+def _write(
+    path: str | Path, points: Mapping[str, np.ndarray], found: Sequence[BySizes], settings: Settings,
+    overwrite: bool, append: bool,
+) -> None:  # fmt: skip
+    sizes, repeats = settings.sizes, settings.repeats
     names = list(found[0][sizes[0]])
     means = {name: np.array([[at[size][name].mean for size in sizes] for at in found]) for name in names}
     sems = {name: np.array([[at[size][name].sem for size in sizes] for at in found]) for name in names}
@@ -122,8 +186,9 @@ def add_experiments(
     else:
         by_size, mean, sem = BySize(sizes, means, sems), {}, {}
         for name in names:
-            ends = [extrapolate_arrays(sizes, means[name][i], sems[name][i], repeats) for i in range(len(each))]
+            ends = [extrapolate_arrays(sizes, means[name][i], sems[name][i], repeats) for i in range(len(found))]
             mean[name], sem[name] = (np.array(part) for part in zip(*ends, strict=True))
     write_simulation(
-        path, points, mean, sem, size=max(sizes), repeats=repeats, seed=seed, overwrite=overwrite, append=append, by_size=by_size
-    )
+        path, points, mean, sem, size=max(sizes), repeats=repeats, seed=settings.seed, overwrite=overwrite, append=append,
+        by_size=by_size,
+    )  # fmt: skip

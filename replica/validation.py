@@ -120,6 +120,7 @@ def simulate_sizes(
     progress: Callable[[int, int], object] | None = None,
     workers: int | None = None,
     first: int = 0,
+    finished: Callable[[int, dict[int, dict[str, Estimate]]], object] | None = None,
 ) -> list[dict[int, dict[str, Estimate]]]:
     """Simulate every point several times at each of several sizes.
 
@@ -134,6 +135,8 @@ def simulate_sizes(
         all is done here, with the threads that BLAS has here.
     first : int
         Number of the first point, which enters the streams: for points that come after others done before.
+    finished : callable, optional
+        Called with the position of a point and what was found there, in order, as soon as it and those before are done.
 
     Returns
     -------
@@ -151,23 +154,30 @@ def simulate_sizes(
     """
     if repeats < 2:
         raise ValueError(f"repeats = {repeats}: a standard error needs at least 2")
-    keys = [(i, j, size) for size in sorted(sizes, reverse=True) for i in range(len(points)) for j in range(repeats)]
+    largest_first = sorted(sizes, reverse=True)
+    keys = [(i, j, size) for i in range(len(points)) for size in largest_first for j in range(repeats)]
     tasks = [
         (model, dict(points[i]), size, seed, (first + i, j, size) if len(sizes) > 1 else (first + i, j)) for i, j, size in keys
     ]
     report = progress or (lambda done, total: None)
+    runs: dict[tuple[int, int, int], dict[str, Any]] = {}
+    out: list[dict[int, dict[str, Estimate]]] = []
+
+    def take(number: int, run: dict[str, Any]) -> None:
+        runs[keys[number]] = run
+        if len(runs) == (len(out) + 1) * len(sizes) * repeats:  # runs come in order
+            out.append({size: _average([runs[len(out), j, size] for j in range(repeats)]) for size in sizes})
+            if finished:
+                finished(len(out) - 1, out[-1])
+        report(len(runs), len(tasks))
+
     report(0, len(tasks))
     if workers is None:
-        runs = []
-        for task in tasks:
-            runs.append(_experiment(*task))
-            report(len(runs), len(tasks))
+        for number, task in enumerate(tasks):
+            take(number, _experiment(*task))
     else:
-        runs = call_all(_experiment, tasks, workers, lambda done: report(done, len(tasks)))
-    found = dict(zip(keys, runs, strict=True))
-    return [
-        {size: _average([found[i, j, size] for j in range(repeats)]) for size in sizes} for i in range(len(points))
-    ]
+        call_all(_experiment, tasks, workers, take)
+    return out
 
 
 def _experiment(model: Simulated, point: dict[str, float], size: int, seed: int, key: tuple[int, ...]) -> dict[str, Any]:

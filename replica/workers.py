@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -27,7 +27,10 @@ class WorkerError(RuntimeError):
 
 
 def call_all(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], workers: int, done: Callable[[int], object] | None = None
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    done: Callable[[int, Any], object] | None = None,
 ) -> list[Any]:
     """``[function(*task) for task in tasks]``, in `workers` new processes.
 
@@ -40,7 +43,7 @@ def call_all(
     workers : int
         Processes, at least 1.  Also a single one is a process of its own, since here BLAS may have its threads already.
     done : callable, optional
-        Called with the number of finished calls after each.
+        Called with the number of a task and its result, in the order of `tasks`.
 
     Returns
     -------
@@ -59,11 +62,12 @@ def call_all(
         try:
             with _one_thread():  # processes start while tasks are handed in, and inherit this
                 futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
-            for number, future in enumerate(as_completed(futures), 1):
-                future.result()
+            results = []
+            for number, future in enumerate(futures):  # begun in this order, so the next to be waited for is among the oldest
+                results.append(future.result())
                 if done:
-                    done(number)
-            return [future.result() for future in futures]
+                    done(number, results[-1])
+            return results
         except BrokenProcessPool as error:
             raise WorkerError("a process was killed (for want of memory, perhaps); try fewer workers or smaller tasks") from error
         except BaseException:

@@ -165,7 +165,7 @@ class Refinement:
             if new:
                 self._solve(new, known)
                 if _stamp(path) != seen:
-                    raise StoreError(f"{path} was changed by another process; what that found is kept: run again when it has ended")
+                    raise StoreError(f"{path} was changed by another process; its points are kept: run again when it has ended")
                 self._write(path, known)
                 seen = _stamp(path)
             for p in asked:

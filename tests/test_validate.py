@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replica import cli
+from replica import cli, experiments
 from replica.extrapolation import AGREE, DISAGREE, UNCLEAR, compare_number, extrapolate
 from replica.model import Model
 from replica.models import MODELS, DeepMode, RidgeRegression
@@ -235,6 +235,42 @@ def test_points_are_added_to_a_scan_file_and_none_is_done_twice(replica, path):
         assert data.isel(point=slice(2)).identical(stored)
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_interrupted_experiments_keep_finished_points_and_go_on_with_the_same_bits(path, tmp_path, workers):
+    """Two of three points are done when the interrupt comes; the streams of the third do not know of it."""
+    shutil.copy(path, tmp_path / "alone.h5")
+    chosen, settings = Theory.read(path).spread(3), Settings((30, 60), 4, 0)
+
+    def interrupt(done, total):
+        if done >= 18 and total == 24:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(Theory.read(path), RidgeRegression(), chosen, settings, workers=workers, progress=interrupt)
+    with open_simulation(path) as data:
+        assert data.sizes["point"] == 2
+    asked = []
+    again = validate(Theory.read(path), RidgeRegression(), chosen, settings, workers=workers, progress=lambda *n: asked.append(n))
+    assert asked[0] == (0, 8)
+    alone = validate(Theory.read(tmp_path / "alone.h5"), RidgeRegression(), chosen, settings, workers=workers)
+    assert again == alone
+    with open_simulation(path) as one, open_simulation(tmp_path / "alone.h5") as other:
+        assert one.load().identical(other.load())
+
+
+def test_finished_points_are_written_on_the_way(path, monkeypatch):
+    monkeypatch.setattr(experiments, "WRITE_EVERY", 0.0)
+    seen = []
+
+    def look(done, total):
+        found = open_simulation(path)
+        seen.append(0 if found is None else found.sizes["point"])
+
+    theory = Theory.read(path)
+    validate(theory, RidgeRegression(), theory.spread(3), Settings((30,), 2, 0), workers=None, progress=look)
+    assert seen == [0, 0, 1, 1, 2, 2, 3]
+
+
 def test_points_are_spread_over_all_axes(path):
     theory = Theory.read(path)
     chosen = theory.spread(5)
@@ -264,10 +300,14 @@ def test_experiments_of_a_scan_are_those_of_validate(replica, path, tmp_path):
     )
     output = tmp_path / "new.h5"
     assert replica("scan", config, "--output", output)[0] == 0
+    before = output.read_bytes()
+    assert replica("scan", config, "--output", output)[0] == 0
+    assert output.read_bytes() == before
     replica("validate", output, "--at", "alpha=1,2", "--sizes", "30", "--repeats", "3")
     expected = simulate_points(RidgeRegression(), [{**POINT, "alpha": a} for a in (1.0, 2.0)], 30, 3, 0)
     with open_simulation(output) as data:
         np.testing.assert_allclose(data.m, [e["m"].mean for e in expected], rtol=1e-12)  # threads of BLAS may round
+    assert replica("scan", config, "--output", output)[0] == 0  # those that validate added are no others
 
 
 # ---------------------------------------------------------------- bad input
