@@ -61,9 +61,19 @@ class ChannelNode(sp.Function):
             factor * psi**power * channel(name)(*self.args) for name, terms in rule.items() for factor, power in [terms]
         ])  # fmt: skip
 
+    @classmethod
+    def meaning(cls) -> str:
+        """Arguments, and what is averaged."""
+        return f"of ({', '.join(ARGUMENTS)}): {_MEANING.get(cls.moment, cls.moment)}, averaged over label and prediction"
+
+    @classmethod
+    def sign(cls) -> str:
+        """How it is set in LaTeX, without its arguments."""
+        return rf"\left\langle {_LATEX.get(cls.moment, cls.moment)} \right\rangle"
+
     def _latex(self, printer: Any, exp: Any = None) -> str:
         c, t, rho, psi, s, v = (printer._print(a) for a in self.args[:6])
-        text = rf"\left\langle {_LATEX.get(self.moment, self.moment)} \right\rangle_{{C={c},\,T={t},\,\rho={rho},\,"
+        text = rf"{self.sign()}_{{C={c},\,T={t},\,\rho={rho},\,"
         text += rf"\Psi={psi},\,S={s},\,V={v}}}"
         return text if exp is None else rf"{{{text}}}^{{{exp}}}"
 
@@ -119,6 +129,12 @@ for _f in ("square", "residual", "wrong", "wrong_fit", "margin"):
     if _f in ("residual", "margin"):
         _SLOPES[_f]["V"] = {f"v_{_f}": (1, 0)}
 del _SLOPES["wrong_fit"]["V"]
+_MEANING = {
+    "envelope": "M, the least of loss(y, x) + (x - omega)^2/(2 V) over x", "g": "g = -dM/d omega",
+    "g2": "g^2, g = -dM/d omega with M the Moreau envelope of the loss", "k": "the second derivative of M in omega",
+    "zg": "zeta g, zeta the teacher's own Gaussian", "fit": "the loss at the prox of omega", "square": "(y - omega)^2",
+    "residual": "(y - prox)^2", "wrong": "1 where y omega < 0", "wrong_fit": "1 where y prox < 0", "margin": "y prox",
+}  # fmt: skip
 _LATEX = {
     "envelope": r"\mathcal{M}", "g": "g", "g2": "g^2", "k": r"\partial^2\mathcal{M}", "zg": r"\zeta g", "fit": r"\ell",
     "square": r"(y-\omega)^2", "residual": r"(y-{\rm prox})^2", "wrong": r"1_{y\omega<0}", "wrong_fit": r"1_{y\,{\rm prox}<0}",

@@ -7,6 +7,7 @@ work on.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import sympy as sp
@@ -20,6 +21,21 @@ class Piece(sp.Function):
     @classmethod
     def formula(cls, *arguments: Any) -> Any:
         raise TypeError(f"{cls.__name__} does not say what it stands for")
+
+    @classmethod
+    def meaning(cls) -> str:
+        """Arguments, and what it stands for."""
+        return f"of ({', '.join(inspect.signature(cls.formula).parameters)}): {cls.__doc__}"
+
+    @classmethod
+    def sign(cls) -> str:
+        """How its name is set in LaTeX."""
+        return r"\mathrm{" + cls.__name__.replace("_", r"\_") + "}"
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        arguments = r",\, ".join(printer._print(a) for a in self.args)
+        text = rf"{self.sign()}\left({arguments}\right)"
+        return text if exp is None else rf"{{{text}}}^{{{exp}}}"
 
     def fdiff(self, argindex: int = 1) -> Any:
         dummies = [sp.Dummy(real=True) for _ in self.args]

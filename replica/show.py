@@ -26,7 +26,10 @@ from .model import (
     Parameter,
     WholeOption,
 )
+from .output import ChannelNode
+from .relaxation import Piece
 from .structure import analyse
+from .walk import pieces
 
 
 def as_text(model: Model) -> str:
@@ -50,8 +53,16 @@ class _Page:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._printed: list[Any] = []
 
     def lines(self) -> Iterator[str]:
+        yield from self._body()
+        if named := _explained(self._printed):
+            yield from self.heading("Functions in these equations", 2)
+        for function in named:
+            yield self.function(function)
+
+    def _body(self) -> Iterator[str]:
         model = self.model
         yield from self.heading(f"{model.name}: {model.title}", 1)
         yield model.summary()
@@ -152,10 +163,23 @@ class _Page:
         raise TypeError("a page says how its rows look")
 
     def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+        self._printed.append(sp.sympify(right, strict=True))
+        yield from self.shown(left, right, note)
+
+    def shown(self, left: Any, right: Any, note: str) -> Iterator[str]:
         raise TypeError("a page says how its equations look")
+
+    def function(self, function: Any) -> str:
+        raise TypeError("a page says how its functions look")
 
     def formula(self, observable: Any, formula: Any) -> Iterator[str]:
         raise TypeError("a page says how its formulas look")
+
+
+def _explained(expressions: list[Any]) -> list[Any]:
+    """The package's own functions in some expressions, which say themselves what they stand for."""
+    found = {type(f) for e in expressions for f in pieces(e, (Piece, ChannelNode))}
+    return sorted(found, key=lambda f: f.__name__)
 
 
 def _choices(option: Option) -> str:
@@ -177,8 +201,11 @@ class _Text(_Page):
     def row(self, name: str, text: str) -> str:
         return f"  {name:<12} {text}"
 
-    def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+    def shown(self, left: Any, right: Any, note: str) -> Iterator[str]:
         yield f"  {left} = {right}" + (f"    ({note})" if note else "")
+
+    def function(self, function: Any) -> str:
+        return self.row(function.__name__, function.meaning())
 
     def formula(self, observable: Any, formula: Any) -> Iterator[str]:
         yield f"  {observable.name} = {formula.text}"
@@ -191,10 +218,13 @@ class _Markdown(_Page):
     def row(self, name: str, text: str) -> str:
         return f"- `{name}`: {text}"
 
-    def equation(self, left: Any, right: Any, note: str = "") -> Iterator[str]:
+    def shown(self, left: Any, right: Any, note: str) -> Iterator[str]:
         names = {**self.model.latex_names(), sp.Symbol("Phi", real=True): r"\Phi"}
         sides = [sp.latex(side, symbol_names=names) for side in (left, right)]
         yield from ["", "$$", f"{sides[0]} = {sides[1]}" + (rf"\qquad\text{{({note})}}" if note else ""), "$$", ""]
+
+    def function(self, function: Any) -> str:
+        return f"- ${function.sign()}$ {function.meaning()}"
 
     def formula(self, observable: Any, formula: Any) -> Iterator[str]:
         yield from ["", "$$", f"{observable.latex} = {formula.latex}", "$$", ""]

@@ -25,7 +25,7 @@ from .grid import Grid
 from .methods import Method
 from .plan import Plan, differences
 from .problem import ParameterError, Problem, as_problem
-from .result import Result
+from .result import Result, tally
 from .solve import check_method, default_method, solve_points
 from .store import (
     DIAGNOSTICS,
@@ -65,6 +65,9 @@ class RefineReport:
     computed: int
     skipped: int
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.computed} points in {self.seconds:.1f} s, {self.skipped} were there; {tally(self.counts)}"
 
 
 class Refinement:

@@ -6,6 +6,7 @@ and what to try next.  Nothing else in the package invents a status of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -43,6 +44,11 @@ _MESSAGES = {
     "quadrature_rtol; raise max_nodes",
     Result.ERROR: "an exception was raised while computing this point; the log has the traceback",
 }
+
+
+def tally(counts: Mapping[Result, int]) -> str:
+    """Numbers of points by outcome, in one line."""
+    return ", ".join(f"{count} {code.name}" for code, count in counts.items())
 
 
 class ConvergenceError(RuntimeError):

@@ -29,7 +29,7 @@ from .neighbours import distances, neighbours
 from .outcomes import add_rung
 from .plan import Plan
 from .problem import FixedPointProblem, Problem, as_problem
-from .result import Result
+from .result import Result, tally
 from .solve import RETRIED, Batch, check_method, default_method, solve_points
 from .store import DIAGNOSTICS, OF_SCANS, ScanFile, check
 
@@ -66,6 +66,9 @@ class ScanReport:
     skipped: int
     continued: int
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.computed} points in {self.seconds:.1f} s, {self.skipped} were there; {tally(self.counts)}"
 
 
 class Scan:

@@ -85,6 +85,8 @@ def test_models_show_and_help(replica):
     assert "srf" in replica("models")[1]
     assert "V1, V2 (nonlinear)" in replica("show", "srf")[1]
     assert r"\mathbb{E}" in replica("show", "ridge", "--latex")[1]
+    assert "penalty      of (reg, samples, weights): reg, or 1 in the ridgeless limit" in replica("show", "ridge")[1]
+    assert "channel_g2   of (C, T, rho" in replica("show", "glm", "--option", "loss=huber")[1]
     assert "def update(" in replica("show", "ridge", "--kernel")[1]
     assert "Examples" in replica("solve", "--help")[1]
 

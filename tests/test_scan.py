@@ -42,6 +42,8 @@ def test_every_point_lands_where_its_coordinates_say(tmp_path):
     report = Scan(PROBLEM, GRID, {"noise": 0.5}).run(tmp_path / "scan.h5")
     assert report.counts == {Result.CONVERGED: 87, Result.LEFT_DOMAIN: 3}
     assert (report.computed, report.skipped) == (90, 0)
+    assert str(report).startswith(f"{tmp_path / 'scan.h5'}: 90 points in ")
+    assert str(report).endswith(" s, 0 were there; 87 CONVERGED, 3 LEFT_DOMAIN")
     values = contents(tmp_path / "scan.h5")
     for index in np.ndindex(*GRID.shape):
         point = [axis[i] for axis, i in zip(GRID.axes.values(), index, strict=True)]
