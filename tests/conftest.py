@@ -1,5 +1,8 @@
 """Shared fixtures: compiled problems are made once per session, since compiling is what takes time here."""
 
+import shutil
+import sys
+
 import pytest
 
 from replica.models import RidgeRegression, SpikedRandomFeatures
@@ -32,3 +35,34 @@ def ridge():
 def srf():
     """Spiked random features, tanh student and sin target."""
     return SpikedRandomFeatures().compile()
+
+
+@pytest.fixture
+def replica(monkeypatch, capsys):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+    from replica import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["replica", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def browser():
+    """A headless browser."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"no headless browser on the path: {', '.join(names)}")
+    with playwright.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        try:
+            yield opened
+        finally:
+            opened.close()

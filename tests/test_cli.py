@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 import pytest
 
-from replica import cli
 from solvers import DampedIteration, Result, solve
 
 POINT = ["srf", "alpha=2", "beta=1", "alpha0=20", "eta=3", "reg=0.1"]
@@ -20,20 +19,6 @@ noise = 0.1
 alpha = { linspace = [0.5, 2.0, 4] }
 reg = [0.1, 1.0]
 """
-
-
-@pytest.fixture
-def replica(monkeypatch, capsys):
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["replica", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

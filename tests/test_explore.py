@@ -1,7 +1,6 @@
 """The explorer: a page whose curves are those of `solve`, and a server that only this computer reaches."""
 
 import asyncio
-import shutil
 import socket
 import threading
 import urllib.error
@@ -20,8 +19,6 @@ from solvers.problem import Quantity
 pytest.importorskip("bokeh", reason="needs bokeh: pip install 'replica-solvers[explore]'")
 
 from replica.explorer import AtOnce, ExploreError, Page, start
-
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture
@@ -279,33 +276,53 @@ def test_the_server_is_on_the_loopback_address_only_and_refuses_strange_pages():
             start(first_sweep("ridge", {}, {}, 5), port)
 
 
-def test_a_browser_shows_the_page_and_a_moved_slider_redraws_it(ridge):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no headless browser on the path: {', '.join(BROWSERS)}")
-    with running(first_sweep("ridge", {}, {}, 200)) as server, playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        try:
-            view = browser.new_page()
-            elsewhere, wrong = [], []
-            view.on("request", lambda r: elsewhere.append(r.url) if f"127.0.0.1:{server.port}" not in r.url else None)
-            view.on("pageerror", lambda error: wrong.append(str(error)))
-            view.goto(f"http://127.0.0.1:{server.port}/")
-            view.wait_for_function(
-                "window.Bokeh?.documents[0]?.get_model_by_name('status')?.text.includes('all converged')", timeout=60_000
-            )
-            view.evaluate("Bokeh.documents[0].get_model_by_name('slider reg').value = -1")
-            view.wait_for_function("Bokeh.documents[0].get_model_by_name('box reg').value == '0.1'")
-            view.wait_for_function(
-                "wanted => Math.abs(Bokeh.documents[0].get_model_by_name('curve').get_column('y0')[199] - wanted) < 1e-12",
-                arg=solve(ridge, alpha=100.0, reg=0.1)["test_error"],
-            )
-            view.locator("input[type=checkbox]").nth(1).check()
-            view.wait_for_function("Bokeh.documents[0].get_model_by_name('log y').active")
-            view.locator("input[type=text]:visible").nth(3).fill("-1")
-            view.keyboard.press("Enter")
-            view.get_by_text("outside its range [0, inf)").wait_for()
-            assert (elsewhere, wrong) == ([], [])
-        finally:
-            browser.close()
+def test_a_browser_shows_the_page_and_a_moved_slider_redraws_it(ridge, browser):
+    with running(first_sweep("ridge", {}, {}, 200)) as server:
+        view = browser.new_page()
+        elsewhere, wrong = [], []
+        view.on("request", lambda r: elsewhere.append(r.url) if f"127.0.0.1:{server.port}" not in r.url else None)
+        view.on("pageerror", lambda error: wrong.append(str(error)))
+        view.goto(f"http://127.0.0.1:{server.port}/")
+        view.wait_for_function(
+            "window.Bokeh?.documents[0]?.get_model_by_name('status')?.text.includes('all converged')", timeout=60_000
+        )
+        view.evaluate("Bokeh.documents[0].get_model_by_name('slider reg').value = -1")
+        view.wait_for_function("Bokeh.documents[0].get_model_by_name('box reg').value == '0.1'")
+        view.wait_for_function(
+            "wanted => Math.abs(Bokeh.documents[0].get_model_by_name('curve').get_column('y0')[199] - wanted) < 1e-12",
+            arg=solve(ridge, alpha=100.0, reg=0.1)["test_error"],
+        )
+        view.locator("input[type=checkbox]").nth(1).check()
+        view.wait_for_function("Bokeh.documents[0].get_model_by_name('log y').active")
+        view.locator("input[type=text]:visible").nth(3).fill("-1")
+        view.keyboard.press("Enter")
+        view.get_by_text("outside its range [0, inf)").wait_for()
+        assert (elsewhere, wrong) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rigde"], ["'rigde'", "ridge"]),
+        (["ridge", "reg=-1"], ["reg = -1", "[0, inf)"]),
+        (["ridge", "lam=1"], ["'lam'", "alpha"]),
+        (["ridge", "reg"], ["'reg'", "name=value"]),
+        (["ridge", "--option", "loss=bad"], ["loss", "'bad'"]),
+        (["ridge", "--points", "1"], ["--points"]),
+        (["ridge", "--port", "70000"], ["--port"]),
+    ],
+)
+def test_bad_commands_are_one_line_and_open_nothing(replica, arguments, words):
+    code, out, err = replica("explore", *arguments, "--no-browser")
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1, err
+    for word in words:
+        assert word in err
+
+
+def test_a_port_in_use_is_one_line(replica):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = replica("explore", "ridge", "--port", port, "--no-browser")
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1 and str(port) in err

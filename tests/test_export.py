@@ -72,3 +72,47 @@ def test_pages_are_not_overwritten_and_bad_names_refused(scan, tmp_path):
         export_page(scan, tmp_path / "other.pdf")
     with pytest.raises(RuntimeError, match="absent"):
         export_page(tmp_path / "absent.h5", tmp_path / "other.html")
+
+
+def test_a_browser_draws_the_page_from_the_file_alone(scan, tmp_path, browser):
+    export_page(scan, tmp_path / "page.html")
+    view = browser.new_page()
+    asked, wrong = [], []
+    view.on("request", lambda r: asked.append(r.url))
+    view.on("pageerror", lambda error: wrong.append(str(error)))
+    view.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    address = (tmp_path / "page.html").as_uri()
+    view.goto(address)
+    view.wait_for_function("window.Bokeh?.documents[0]?.is_idle", timeout=60_000)
+    view.get_by_text("Teacher-student ridge regression").first.wait_for()
+    assert view.locator("canvas").count() > 0
+    assert [url for url in asked if url != address and not url.startswith(("blob:", "data:"))] == []
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file": "absent.h5"}, ["absent.h5"]),
+        ({"page": "page.pdf"}, ["suffix"]),
+        ({"more": ["--x", "beta"]}, ["'beta'", "alpha, reg"]),
+    ],
+)
+def test_bad_commands_are_one_line_and_leave_nothing(replica, scan, tmp_path, change, words):
+    page = tmp_path / change.get("page", "page.html")
+    code, out, err = replica("export", tmp_path / change.get("file", scan.name), page, *change.get("more", []))
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1, err
+    assert not page.exists()
+    for word in words:
+        assert word in err
+
+
+def test_the_command_writes_the_page_and_asks_before_it_replaces_one(replica, scan, tmp_path):
+    page = tmp_path / "page.html"
+    assert replica("export", scan, page)[0] == 0
+    before = page.read_bytes()
+    code, _, err = replica("export", scan, page)
+    assert code == 2 and "--force" in err and page.read_bytes() == before
+    assert replica("export", scan, page, "--force", "--title", "Mine")[0] == 0
+    assert b"Mine" in page.read_bytes()

@@ -3,13 +3,12 @@
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from replica import cli, experiments
+from replica import experiments
 from replica.extrapolation import AGREE, DISAGREE, UNCLEAR, compare_number, extrapolate
 from replica.model import Model
 from replica.models import MODELS, DeepMode, RidgeRegression
@@ -46,20 +45,6 @@ class LateMode(DeepMode):
 class Failing(RidgeRegression):
     def simulate(self, parameters, size, rng):
         raise np.linalg.LinAlgError("singular matrix")
-
-
-@pytest.fixture
-def replica(monkeypatch, capsys):
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["replica", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

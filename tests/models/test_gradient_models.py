@@ -3,33 +3,16 @@
 import json
 import math
 import pickle
-import sys
 
 import numpy as np
 import pytest
 
-from replica import cli
 from replica.figures import draw
 from replica.models import MODELS, Mixture, Parity, StructuredDictionary
 from replica.results import open_results
 from replica.show import as_markdown, as_text
 from replica.validation import compare
 from solvers import Evaluate, Grid, MethodError, Newton, ParameterError, Result, Scan, solve
-
-
-@pytest.fixture
-def replica(monkeypatch, capsys):
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["replica", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
-
 
 POINTS = {
     "mixture": {"d": 60, "mean": 4},
