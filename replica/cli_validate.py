@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -34,13 +35,14 @@ FILES = (".h5", ".hdf5", ".nc")
 @click.option("--sigmas", default=4.0, show_default=True, help="Largest |z| that is agreement (more, for few repeats).")
 @click.option("--allowance", default=0.0, show_default=True, help="Known error of the theory, added to the standard error.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one per processor by default.")
+@click.option("--device", type=click.Choice(["cpu", "gpu"]), help="Of large products and solves; REPLICA_DEVICE, or cpu.")
 @click.option("--output", type=click.Path(), help="MODEL: HDF5 file for theory and experiments.")
 @click.option("--overwrite", is_flag=True, help="Replace experiments of other sizes, repeats or seed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def validate(
     what: str, parameters: tuple[str, ...], sizes: str, repeats: int, seed: int, options: tuple[str, ...],
-    at: tuple[str, ...], points: int | None, sigmas: float, allowance: float, workers: int | None, output: str | None,
-    overwrite: bool, as_json: bool,
+    at: tuple[str, ...], points: int | None, sigmas: float, allowance: float, workers: int | None, device: str | None,
+    output: str | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Check the theory against experiments at several sizes, extrapolated in 1/d.
 
@@ -61,11 +63,14 @@ def validate(
       replica validate curve.h5 --points 6
     """
     from .cli import NOT_CONVERGED, _model, _pairs, _progress
+    from .dense import DEVICE
     from .models import MODELS
     from .scan_validation import Theory
     from .scan_validation import validate as run
     from .validation import Settings
 
+    if device:
+        os.environ[DEVICE] = device  # processes inherit it
     settings = Settings(_sizes(sizes), repeats, seed)
     if not 0 < sigmas < math.inf:
         raise click.UsageError(f"--sigmas {sigmas:g} is outside its range (0, inf)")

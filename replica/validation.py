@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .dense import library
 from .workers import call_all
 
 #: Ranges of sizes, repeats and seeds, ends included.
@@ -151,9 +152,12 @@ def simulate_sizes(
         If an experiment cannot be done.
     WorkerError
         If a process was killed.
+    DeviceError
+        If the device asked for cannot be used.
     """
     if repeats < 2:
         raise ValueError(f"repeats = {repeats}: a standard error needs at least 2")
+    library()  # raises if the device cannot be used
     largest_first = sorted(sizes, reverse=True)
     keys = [(i, j, size) for i in range(len(points)) for size in largest_first for j in range(repeats)]
     tasks = [

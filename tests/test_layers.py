@@ -15,6 +15,7 @@ OWNERS = {
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": {"replica/workers.py"},
     "adaptive": {"solvers/refine.py"},
+    "cupy": {"replica/dense.py"},
     "bokeh": {"replica/explorer.py", "replica/export.py"},
     "numba": {
         f"solvers/{name}.py"

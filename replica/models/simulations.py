@@ -18,6 +18,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermevander
 from numpy.typing import NDArray
 
+from ..dense import product
 from ..losses import Loss, make_loss
 from .training import Labels, fit, gaussian_rule, trained
 
@@ -198,9 +199,9 @@ def _batch_gradient(
     """(1/n0) sum_mu (y_mu - f(x_mu)) sigma'(<w_i, x_mu>) x_mu for every row; shape (p, d)."""
     gradient = np.zeros_like(rows)
     for x in _batches(samples, rows.shape[1], rng):
-        fields = x @ rows.T
+        fields = product(x, rows.T)
         error = labels.draw(x @ teacher, rng) - sigma(fields) @ u / len(u)
-        gradient += (error[:, None] * dsigma(fields)).T @ x
+        gradient += product((error[:, None] * dsigma(fields)).T, x)
     return gradient / samples
 
 
@@ -241,7 +242,7 @@ def _fit_readout(
     p, size = rows.shape
 
     def features(x: Array) -> Array:
-        return sigma(x @ rows.T) / math.sqrt(p)
+        return sigma(product(x, rows.T)) / math.sqrt(p)
 
     x = rng.standard_normal((samples, size))
     y = labels.draw(x @ teacher, rng)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from ..activations import Activation
+from ..dense import product, solve_positive
 from ..functions import evaluate
 from ..losses import Loss, Y, Z
 
@@ -157,7 +157,7 @@ def fit(loss: Loss, x: Array, y: Array, reg: float, sign: bool) -> Array:
         raise TrainingError(f"training needs reg > 0, not {reg:g}")
     n, p = x.shape
     u, width = np.zeros(n), 1.0
-    gram = x @ x.T if n < p else np.zeros((0, 0))
+    gram = product(x, x.T) if n < p else np.zeros((0, 0))
     scale = np.linalg.norm(x, axis=0).max() + reg
     w, gradient = _descend(loss, x, y, reg, sign, gram, scale) if _has_slopes(loss, sign) else (np.zeros(p), math.inf)
     if gradient < OPTIMAL * (1 + float(np.abs(x @ w).max())):
@@ -245,12 +245,11 @@ def _newton_step(x: Array, gram: Array, curvature: Array, reg: float, force: Arr
         root = np.sqrt(curvature)
         inner = reg * np.eye(n) + root[:, None] * gram * root[None, :]
         right = root * (x @ force)
-        step: Array = (force - x.T @ (root * cho_solve(cho_factor(inner, lower=True), right))) / reg
+        step: Array = (force - x.T @ (root * solve_positive(inner, right))) / reg
         return step
-    hessian = x.T @ (curvature[:, None] * x)
+    hessian = product(x.T, curvature[:, None] * x)
     hessian[np.diag_indices_from(hessian)] += reg
-    solved: Array = cho_solve(cho_factor(hessian, lower=True), force)
-    return solved
+    return solve_positive(hessian, force)
 
 
 def _envelope(loss: Loss, x: Array, y: Array, u: Array, w: Array, width: float, reg: float, sign: bool) -> float:
@@ -320,8 +319,6 @@ def _root(piece: Any, w: Array, width: float) -> Array:
 def ridge(x: Array, y: Array, reg: float) -> Array:
     """Minimiser of |y - x w|^2 + reg |w|^2, by Cholesky on the smaller of the two Gram matrices."""
     n, p = x.shape
-    gram = x.T @ x if p <= n else x @ x.T
+    gram = product(x.T, x) if p <= n else product(x, x.T)
     gram[np.diag_indices_from(gram)] += reg
-    factor = cho_factor(gram, lower=True, overwrite_a=True)
-    solution: Array = cho_solve(factor, x.T @ y) if p <= n else x.T @ cho_solve(factor, y)
-    return solution
+    return solve_positive(gram, x.T @ y) if p <= n else x.T @ solve_positive(gram, y)
