@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from solvers.store import DIAGNOSTICS, OF_SCANS, StoreError
+from solvers.layout import DIAGNOSTICS, OF_SCANS
+from solvers.store import StoreError
 
 from .experiments import add_experiments
 from .extrapolation import AGREE, Comparison, compare_all, worst

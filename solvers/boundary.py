@@ -15,12 +15,13 @@ import numpy as np
 
 from .branches import BRANCHES, SAME, Follower, distance
 from .grid import Grid
+from .layout import add_axes, add_variable, described, flags
 from .methods import Method
 from .plan import Plan
 from .problem import FixedPointProblem, ParameterError
 from .result import Result
 from .solve import Batch
-from .store import add_axes, add_variable, described, flags, new_file
+from .store import new_file
 
 #: Numbers of a solution that are no values of the model but may be asked for.
 MEASURES = ("contraction",)

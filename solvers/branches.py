@@ -17,22 +17,13 @@ from typing import Any
 import numpy as np
 
 from .grid import Grid
+from .layout import DIAGNOSTICS, add_axes, add_dimension, add_variable, described, flags
 from .methods import Method, MethodError, Newton
 from .plan import Plan
 from .problem import FixedPointProblem, ParameterError, as_problem
 from .result import Result
 from .solve import Batch, check_method, default_method, solve_points
-from .store import (
-    DIAGNOSTICS,
-    add_axes,
-    add_dimension,
-    add_variable,
-    described,
-    flags,
-    index_dimensions,
-    index_names,
-    new_file,
-)  # fmt: skip
+from .store import index_dimensions, index_names, new_file
 
 #: Names of the two branches, in the order of the file: followed from the first value on, and from the last value back.
 BRANCHES = ("uninformed", "informed")

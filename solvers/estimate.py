@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .layout import DIAGNOSTICS, OF_SCANS
 from .scan import Scan
 from .solve import solve_points
-from .store import DIAGNOSTICS, OF_SCANS, file_bytes
+from .store import file_bytes
 
 #: Blocks looked at, points solved in each, and seconds after which to stop looking.
 BLOCKS, POINTS, PATIENCE = 8, 17, 5.0

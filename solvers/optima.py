@@ -17,21 +17,12 @@ from typing import Any
 import numpy as np
 
 from .grid import Grid
+from .layout import DIAGNOSTICS, add_axes, add_dimension, add_variable, described, flags
 from .methods import Method
 from .plan import Plan
 from .problem import Problem
 from .result import Result, Solution
-from .store import (
-    DIAGNOSTICS,
-    add_axes,
-    add_dimension,
-    add_variable,
-    described,
-    flags,
-    index_dimensions,
-    index_names,
-    new_file,
-)  # fmt: skip
+from .store import index_dimensions, index_names, new_file
 
 #: Codes of ``status`` by position.
 STATUS = ("interior", "at_an_end", "not_stationary", "not_converged", "nothing_converged")

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .layout import add_variable, described, flags
 from .result import Result
-from .store import SIMULATION, add_variable, described, edited_copy, flags, opened
+from .store import SIMULATION, edited_copy, opened
 
 
 @dataclass(frozen=True)

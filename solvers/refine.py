@@ -22,23 +22,13 @@ from typing import Any
 import numpy as np
 
 from .grid import Grid
+from .layout import DIAGNOSTICS, add_dimension, add_variable, described, flags
 from .methods import Method
 from .plan import Plan, differences
 from .problem import ParameterError, Problem, as_problem
 from .result import Result, tally
 from .solve import check_method, default_method, solve_points
-from .store import (
-    DIAGNOSTICS,
-    StoreError,
-    add_dimension,
-    add_variable,
-    described,
-    flags,
-    index_dimensions,
-    index_names,
-    new_file,
-    read,
-)  # fmt: skip
+from .store import StoreError, index_dimensions, index_names, new_file, read
 
 #: Most points of one adaptive scan: choosing a point costs the library milliseconds, more than solving it.
 MOST_POINTS = 100_000

@@ -24,6 +24,7 @@ import numpy as np
 
 from .cluster import LOST, ClusterError, connect
 from .grid import Grid
+from .layout import DIAGNOSTICS, OF_SCANS
 from .methods import Ladder, Method, Newton
 from .neighbours import distances, neighbours
 from .outcomes import add_rung
@@ -31,7 +32,7 @@ from .plan import Plan
 from .problem import FixedPointProblem, Problem, as_problem
 from .result import Result, tally
 from .solve import RETRIED, Batch, check_method, default_method, solve_points
-from .store import DIAGNOSTICS, OF_SCANS, ScanFile, check
+from .store import ScanFile, check
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .store import DIAGNOSTICS, OF_SCANS, SIMULATION, StoreError, add_dimension, add_variable, described, edited_copy
+from .layout import DIAGNOSTICS, OF_SCANS, add_dimension, add_variable, described
+from .store import SIMULATION, StoreError, edited_copy
 
 
 class BySize(NamedTuple):

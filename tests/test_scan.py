@@ -15,10 +15,11 @@ from toys import GRID, PROBLEM, Recorder
 
 from solvers import scan
 from solvers.grid import Grid
+from solvers.layout import DIAGNOSTICS, OF_SCANS
 from solvers.outcomes import status
 from solvers.result import Result
 from solvers.scan import Scan
-from solvers.store import DIAGNOSTICS, OF_SCANS, StoreError
+from solvers.store import StoreError
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,14 @@ from toys import GRID, PROBLEM
 from replica.results import open_results, open_simulation
 from solvers import scan
 from solvers.grid import Grid
+from solvers.layout import DIAGNOSTICS
 from solvers.methods import DampedIteration, Ladder
 from solvers.outcomes import status
 from solvers.problem import KernelSource, Layout, Quantity
 from solvers.result import Result
 from solvers.scan import Scan
 from solvers.simulations import write_simulation
-from solvers.store import DIAGNOSTICS, ScanFile, StoreError, check
+from solvers.store import ScanFile, StoreError, check
 
 
 @pytest.fixture(autouse=True)
