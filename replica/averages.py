@@ -22,7 +22,40 @@ from typing import Any
 import sympy as sp
 from sympy.core.expr import Expr
 
-from .walk import REMEMBERED, one, replaced, shared, symbols_in
+from .functions import plain
+from .walk import REMEMBERED, one, pieces, replaced, shared, symbols_in
+
+
+def _split_at_masses(f: Any) -> list[Any]:
+    """Summands of f, products with sums that contain point masses multiplied out."""
+    if isinstance(f, sp.Add):
+        return [t for term in f.args for t in _split_at_masses(term)]
+    if isinstance(f, sp.Mul):
+        for i, factor in enumerate(f.args):
+            if isinstance(factor, sp.Add) and pieces(factor, sp.DiracDelta):
+                rest = sp.Mul(*f.args[:i], *f.args[i + 1 :])
+                return [t for term in factor.args for t in _split_at_masses(rest * term)]
+    return [f]
+
+
+def _sifted(term: Any, u: Any, variance: Any) -> Any:
+    """E[term] for a term with the factor ``DiracDelta(a u + b)`` or a derivative of it; None for any other.
+
+    ``E[delta^(k)(a u + b) F(u)] = (-1)^k (F p)^(k)(-b/a)/(a^k |a|)`` with p the density of N(0, variance).
+    """
+    masses = [factor for factor in sp.Mul.make_args(term) if isinstance(factor, sp.DiracDelta)]
+    if len(masses) != 1:
+        return None
+    order = int(masses[0].args[1]) if len(masses[0].args) > 1 else 0
+    slope = sp.diff(masses[0].args[0], u)
+    if slope == 0 or u in symbols_in(slope):
+        return None
+    at = -masses[0].args[0].xreplace({u: sp.S.Zero}) / slope
+    weighed = term / masses[0] * sp.exp(-(u**2) / (2 * variance)) / sp.sqrt(2 * sp.pi * variance)
+    curved = sp.diff(weighed, u, order) if order else weighed
+    if pieces(curved, sp.DiracDelta):  # a kink at the same place has no derivative there
+        return None
+    return (-1) ** order * curved.xreplace({u: at}) / (slope**order * sp.Abs(slope))
 
 
 def gaussian(names: str) -> Any:
@@ -80,13 +113,26 @@ class GaussianAverage(Expr):
         if parameter not in symbols_in(self):
             return sp.S.Zero
         # Price: dE/dcov_ij = E[d_i d_j f] / 2, summed over i and j.
-        out = GaussianAverage(sp.diff(self.f, parameter), self.variables, self.covariance)
+        out = self.of(sp.diff(self.f, parameter))
         for i, u in enumerate(self.variables):
             for j, v in enumerate(self.variables):
                 slope = sp.diff(self.covariance[i, j], parameter)
                 if slope != 0:
-                    out += slope / 2 * GaussianAverage(sp.diff(self.f, u, v), self.variables, self.covariance)
+                    out += slope / 2 * self.of(sp.diff(self.f, u, v))
         return out
+
+    def of(self, f: Any) -> Any:
+        """The same average of another function, point masses in one variable integrated."""
+        f = plain(f)
+        if len(self.variables) > 1 or not pieces(f, sp.DiracDelta):
+            return GaussianAverage(f, self.variables, self.covariance)
+        (u,) = self.variables
+        smooth: list[Any] = []
+        masses: list[Any] = []
+        for term in _split_at_masses(f):
+            mass = _sifted(term, u, self.covariance[0, 0])
+            (smooth if mass is None else masses).append(term if mass is None else mass)
+        return GaussianAverage(sp.Add(*smooth), self.variables, self.covariance) + sp.Add(*masses)
 
     def _eval_subs(self, old: Any, new: Any) -> Any:
         if old in self.variables:  # bound: invisible from outside

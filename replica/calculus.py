@@ -32,7 +32,7 @@ def _derivative(e: Any, x: Any) -> Any:
         slope = derivative(e.base, x)
         return e.exp * e.base ** (e.exp - 1) * slope if slope != 0 else slope
     if isinstance(e, GaussianAverage) and x not in symbols_in(e.covariance):
-        return GaussianAverage(derivative(e.f, x), e.variables, e.covariance)
+        return e.of(derivative(e.f, x))
     return sp.diff(e, x) if x in symbols_in(e) else sp.S.Zero
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 from solvers.channels import COUNT, MOMENTS, OBSERVED
+from solvers.layout import DIAGNOSTICS, OF_SCANS
 from solvers.problem import Block, FixedPointProblem, KernelSource, Layout, Quantity, TableShape
 from solvers.quadrature import panel_capacity
 
@@ -23,7 +24,8 @@ from .calculus import derivative
 from .channel_kernel import channel_call, channel_text, places_call, places_count
 from .free_entropy import FreeEntropy, ModelError
 from .free_unknowns import solve_free
-from .lowering import Table, features, standardise, substitute_formulas, table_parameters
+from .half_lines import without_moving_kinks
+from .lowering import Table, entries, features, standardise, substitute_formulas, table_parameters
 from .model import Conjugate, Declaration, Model, Observable, OrderParameter, Parameter
 from .output import ARGUMENTS, ChannelNode, channel_nodes
 from .printing import FunctionWriter, Rule, definition_symbol, place_columns, variable
@@ -31,6 +33,8 @@ from .structure import SymbolicBlock, analyse, slope_symbol
 from .walk import pieces, replaced, symbols_in
 
 GRID = Rule("_z", "_w", "_n")
+#: What files say of every point beside its quantities: `solvers.layout`.
+ALONGSIDE = {*DIAGNOSTICS, *OF_SCANS}
 
 
 def compile_model(model: Model) -> FixedPointProblem:
@@ -51,14 +55,39 @@ class Compiler:
         check_names(model)
         self.model = model
         self.channel = model.output_channel()
-        self.free_entropy: FreeEntropy = model.free_entropy()
+        self.free_entropy = self._free_entropy()
         self.saddle = self.free_entropy.saddle_point
         self.unknowns = [s for x in model.active(OrderParameter).values() for s in model.components(x)]
         self.hats = [h for c in model.active(Conjugate).values() for h in model.components(c)]
         self.observables = {s: marginalise(e) for s, e in model.observables().items()}
+        for symbol, e in self.observables.items():
+            self._refuse_strangers(f"observable {symbol}", e)
         self.table = Table(model)
         self._lowered: dict[Any, Any] = {}
+        self._moving = frozenset([*self.unknowns, *self.hats])
         self.blocks = analyse(self.saddle, self.unknowns)
+
+    def _free_entropy(self) -> FreeEntropy:
+        """The model's, checked."""
+        found = self.model.free_entropy()
+        if not isinstance(found, FreeEntropy):
+            raise ModelError(
+                f"{self.model.name}: free_entropy() returned a {type(found).__name__}; return "
+                "FreeEntropy(self.couplings, potential_hat=..., potential=...)"
+            )
+        self._refuse_strangers("free_entropy()", found.expression)
+        return found
+
+    def _refuse_strangers(self, where: str, expression: Any) -> None:
+        model = self.model
+        kinds = (Parameter, OrderParameter, Conjugate)
+        known = {s for kind in kinds for d in model.active(kind).values() for s in model.components(d)}
+        known |= {s for s, _ in entries(model.definitions())}
+        if strangers := sorted(str(s) for s in symbols_in(expression) - known):
+            raise ModelError(
+                f"{model.name}: {where} contains {', '.join(strangers)}: no parameter, order parameter, conjugate or definition "
+                "of the model, nor averaged over"
+            )
 
     # ---------------------------------------------------------------- the numerical problem
 
@@ -131,7 +160,8 @@ class Compiler:
 
     def _lower(self, expression: Any) -> Any:
         if expression not in self._lowered:  # conjugates are needed by several functions
-            self._lowered[expression] = self.table.tabulate(standardise(expression))
+            known = without_moving_kinks(expression, self._moving)
+            self._lowered[expression] = self.table.tabulate(standardise(known))
         return self._lowered[expression]
 
     def _evaluate(self, writer: FunctionWriter, targets: Mapping[Any, Any]) -> None:
@@ -460,4 +490,6 @@ def check_names(model: Model) -> None:
     for name in model.active(Declaration):
         if name.startswith("_") or name in taken or keyword.iskeyword(name):
             raise ModelError(f"{model.name}: {name!r} cannot name a quantity (reserved for generated code)")
+        if name in ALONGSIDE:
+            raise ModelError(f"{model.name}: {name!r} cannot name a quantity: files have a variable of that name for every point")
 

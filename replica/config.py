@@ -34,6 +34,9 @@ from .validation import REPEATS, SEEDS, SIZES
 #: Longest axis a config may ask for; a typing slip in a count should not fill the disk.
 MAX_AXIS = 1_000_000
 MAX_FILE_BYTES = 1_000_000
+#: Largest power of ten of an axis; values given in place of exponents are found out.
+MAX_POWER = 30
+AXIS = "give a list of values, { linspace = [first, last, count] } or { logspace = [first exponent, last exponent, count] }"
 
 Number = Annotated[float, Field(strict=True)] | Annotated[int, Field(strict=True)]
 
@@ -55,14 +58,14 @@ class Spacing(_Strict):
     @model_validator(mode="after")
     def _one(self) -> Spacing:
         if (self.linspace is None) == (self.logspace is None):
-            raise ValueError("give a list of values, or exactly one of linspace, logspace")
+            raise ValueError(AXIS)
         first, last, count = self.linspace or self.logspace or (0, 0, 0)
         if not 1 <= count <= MAX_AXIS:
             raise ValueError(f"the count {count} is outside its range [1, {MAX_AXIS}]")
         if not (math.isfinite(first) and math.isfinite(last)):
             raise ValueError("the ends must be finite; use a list for infinite values")
-        if self.logspace and not all(abs(e) <= 300 for e in (first, last)):
-            raise ValueError("logspace takes exponents of ten, between -300 and 300")
+        if self.logspace and not all(abs(e) <= MAX_POWER for e in (first, last)):
+            raise ValueError(f"logspace takes exponents of ten, between -{MAX_POWER} and {MAX_POWER}: [-2, 2, 5] is 0.01 to 100")
         return self
 
     def values(self) -> np.ndarray:
@@ -152,19 +155,22 @@ def _relevant(errors: list[Any]) -> Any:
 def _explain(problem: Any) -> str:
     """One line from one pydantic error."""
     # Branches of a union appear in the location; a reader wants the path in the file.
-    place = [str(p) for p in problem["loc"] if not str(p).startswith(("list[", "float", "int", "Spacing", "constrained"))]
+    branches = ("list[", "float", "int", "Spacing", "constrained", "function-")
+    place = [str(p) for p in problem["loc"] if not str(p).startswith(branches)]
     if problem["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
         close = difflib.get_close_matches(place[-1], known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         section = f" in [{'.'.join(place[:-1])}]" if place[:-1] else ""
         return f"unknown key {place[-1]!r}{section}{hint} The keys there are {', '.join(known)}".replace("? The", "? the")
+    value = problem.get("input")
+    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
+    if place[:1] == ["grid"] and len(place) > 1 and problem["type"] in ("list_type", "missing", "too_long", "model_type"):
+        return f"grid.{place[1]}: {AXIS}{shown}; a single value belongs under [parameters]"
     if problem["type"] == "missing":
         return f"key {'.'.join(place)!r} is missing"
     text = problem["msg"].removeprefix("Value error, ")
     where = f"{'.'.join(place)}: " if place else ""
-    value = problem.get("input")
-    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
     return f"{where}{text[0].lower() + text[1:]}{shown}"
 
 

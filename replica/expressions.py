@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import sympy as sp
 
-from .functions import NOT_REAL, absolute, evaluate, normal_cdf, relu, sgn, sigmoid, softplus
+from .functions import NOT_REAL, absolute, evaluate, logcosh, normal_cdf, relu, sgn, sigmoid, softplus
 
 MAX_LENGTH = 500
 MAX_DEPTH = 50
@@ -42,6 +42,7 @@ _FUNCTIONS: dict[str, Callable] = {
     "relu": relu,
     "softplus": softplus,
     "sigmoid": sigmoid,
+    "logcosh": logcosh,
     "normal_cdf": normal_cdf,
     "he2": lambda x: x**2 - 1,
     "he3": lambda x: x**3 - 3 * x,
@@ -50,6 +51,12 @@ _FUNCTIONS: dict[str, Callable] = {
     "min": lambda a, b: b - relu(b - a),
 }
 _TWO_ARGUMENTS = ("max", "min")
+#: What to write for a function under another name, or one that overflows.
+_INSTEAD = {
+    "cosh": "log(cosh(x)) is logcosh(x); else (exp(x) + exp(-x))/2", "sinh": "(exp(x) - exp(-x))/2", "ln": "log",
+    "atan": "arctan", "Abs": "abs", "fabs": "abs", "sgn": "sign", "logistic": "sigmoid", "erfc": "1 - erf(x)",
+    "Max": "max", "Min": "min",
+}  # fmt: skip
 _ONE = Fraction(1)
 _GROWTH = {"sqrt": _ONE / 2, "he2": 2 * _ONE, "he3": 3 * _ONE, "he4": 4 * _ONE, "max": _ONE, "min": _ONE}  # degree in x
 _COPIES = {"he3": 2, "he4": 2, "max": 2, "min": 2}  # how often f(x) contains x
@@ -79,7 +86,7 @@ def parse_expression(text: str, variables: Sequence[str] = ("z",)) -> sp.Expr:
     ----------
     text : str
         Numbers, the variables, ``pi``, ``e``, ``+ - * / **``, and calls of tanh, erf, sin, cos, exp, log, sqrt, arctan,
-        abs, sign, relu, softplus, sigmoid, normal_cdf, he2, he3, he4 (probabilists' Hermite polynomials), max and min
+        abs, sign, relu, softplus, sigmoid, logcosh, normal_cdf, he2, he3, he4 (probabilists' Hermite polynomials), max and min
         of two. Exponents are rational numbers between -20 and 20.
     variables : sequence of str
         Names that become real symbols.
@@ -186,7 +193,8 @@ class _Reader:
     def _call(self, node: ast.Call) -> _Part:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in _FUNCTIONS:
-            self._refuse_node(node, f"a call of {self._source(node.func)}")
+            hint = f" (write {_INSTEAD[name]})" if name in _INSTEAD else ""
+            self._refuse_node(node, f"a call of {self._source(node.func)}{hint}")
         expected = 2 if name in _TWO_ARGUMENTS else 1
         if node.keywords or len(node.args) != expected:
             self._refuse_node(node, f"{name} with other than {expected} plain argument(s)")

@@ -20,6 +20,8 @@ import scipy.special
 import sympy as sp
 from sympy.core.function import ArgumentIndexError
 
+from .walk import pieces
+
 
 class Primitive(sp.Function):
     """A real function of one real argument.
@@ -109,6 +111,31 @@ class absolute(Kinked):
 
     def _eval_mpmath(self):
         return mpmath.fabs, self.args
+
+
+def plain(e):
+    """`e` where kinks are multiplied, written so that it can be differentiated again; equal almost everywhere.
+
+    ``step(u)^n = step(u)`` and ``relu(u) step(u) = relu(u)``, whose derivatives have no squares of point masses, and
+    ``DiracDelta(u) f(u) = 0`` if f(0) = 0.
+    """
+    if not pieces(e, (sp.DiracDelta, step)):
+        return e
+    if isinstance(e, sp.Add):
+        return sp.Add(*[plain(term) for term in e.args])
+    factors = sp.Mul.make_args(e)
+    bases = [f.base if isinstance(f, sp.Pow) and f.exp.is_positive else f for f in factors]
+    ramps = {base.args[0] for base in bases if isinstance(base, relu)}
+    vanish = ramps | {base.args[0] for base in bases if isinstance(base, absolute)} | set(bases)
+    kept = []
+    for factor, base in zip(factors, bases, strict=True):
+        if isinstance(factor, sp.DiracDelta) and len(factor.args) == 1 and {factor.args[0], -factor.args[0]} & vanish:
+            return sp.S.Zero
+        if isinstance(base, step):
+            kept += [] if base.args[0] in ramps else [base]
+        else:
+            kept.append(plain(factor) if isinstance(factor, sp.Add) else factor)
+    return sp.Mul(*kept)
 
 
 class Smooth(Primitive):

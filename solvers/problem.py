@@ -397,6 +397,8 @@ def as_problem(model: object) -> Problem:
     """A problem itself, or what an object's own ``compile()`` makes (a symbolic model, seen from here as a stranger)."""
     if isinstance(model, Problem):
         return model
+    if isinstance(model, type):
+        raise TypeError(f"expected a model, got the class {model.__name__}; write {model.__name__}()")
     compiled = getattr(model, "compile", None)
     problem = compiled() if callable(compiled) else None
     if not isinstance(problem, Problem):
