@@ -330,8 +330,12 @@ def plot(file: str, x: str | None, y: str | None, hue: str | None, z: str | None
     from .refine_plot import plot_refined
     from .results import open_results, open_simulation
 
-    select = {name: float(_number(text)) if isinstance(_number(text), int | float) else math.nan
-              for name, text in _pairs(choices, "select").items()}  # fmt: skip
+    select = {}
+    for name, text in _pairs(choices, "select").items():
+        number = _number(text)
+        if not isinstance(number, int | float):
+            raise click.UsageError(f"--select {name} = {text!r} is not a number")
+        select[name] = float(number)
     with open_results(file) as data:
         if y is None and z is None and "optimise" in data.attrs:
             plot_optima(data, output, x=x, hue=hue, select=select, title=title)

@@ -8,6 +8,7 @@ Colours are those of Okabe and Ito, which remain distinct to colour-blind reader
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def plot_heatmap(
 ) -> Path:
     """Draw one quantity over two axes as colours: a phase diagram.
 
-    Points without a converged result are grey.
+    Points without a converged result are grey.  Colours are logarithmic where positive values span more than two decades.
 
     Parameters
     ----------
@@ -168,7 +169,9 @@ def plot_heatmap(
     axes.set_facecolor(NO_SOLUTION)
     edges = [_edges(values[name].values[finite[name]]) for name in (x, y)]
     # Cells as one image in vector files: hairlines between a million rectangles show, and take megabytes.
-    mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(colour), cmap="viridis", rasterized=True)
+    mesh = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(colour), cmap="viridis", norm="log" if _decades(colour) > 2 else "linear", rasterized=True
+    )
     _scale(axes.set_xscale, values[x].values)
     _scale(axes.set_yscale, values[y].values)
     axes.set_xlabel(_label(dataset[x]))
@@ -259,16 +262,18 @@ def _slice(dataset: Dataset, name: str, keep: list[str], select: Select) -> tupl
 
 def _position(axis: str, coordinate: np.ndarray, value: float) -> int:
     match = np.flatnonzero(np.isclose(coordinate, value, rtol=SAME, atol=0))
-    if match.size == 0:
+    if match.size == 0:  # the digits that messages and figures show are enough, if they are those of one value
+        match = np.flatnonzero([f"{known:g}" == f"{value:g}" for known in coordinate])
+    if match.size == 0 or len({coordinate[i] for i in match}) > 1:
         raise PlotError(f"{axis} = {value:g} is not in the file; {_values_text(axis, coordinate)}")
     return int(match[0])
 
 
 def _all_chosen(dataset: Dataset, others: list[str]) -> None:
     if others:
-        wanted = ", ".join(f'"{name}": {dataset[name].values[0]:g}' for name in others)
+        wanted = " ".join(f"--select {name}={dataset[name].values[0]:g}" for name in others)
         values = "; ".join(_values_text(name, dataset[name].values) for name in others)
-        raise PlotError(f"choose a value of {' and '.join(others)}, for instance select={{{wanted}}}; {values}")
+        raise PlotError(f"choose a value of {' and '.join(others)}, for instance {wanted} (Python: select={{...}}); {values}")
 
 
 def _values_text(axis: str, values: np.ndarray) -> str:
@@ -289,6 +294,12 @@ def _gaps(codes: np.ndarray, values: np.ndarray, flags: Mapping[str, Any]) -> Co
 
 def _gap_text(gaps: Counter[str]) -> str:
     return "not shown: " + ", ".join(f"{count} {reason}" for reason, count in gaps.most_common())
+
+
+def _decades(values: np.ndarray) -> float:
+    """Decades that positive values span; 0 if some are not positive."""
+    finite = values[np.isfinite(values)]
+    return float(np.log10(finite.max() / finite.min())) if finite.size and finite.min() > 0 else 0.0
 
 
 def _log_spaced(values: np.ndarray) -> bool:
@@ -344,12 +355,14 @@ def _label(variable: Any) -> str:
 
 
 def _figure(dataset: Dataset, title: str | None, chosen: Mapping[str, float], panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure headed by its title and by every parameter that is not drawn."""
+    """A figure headed by its title, by every parameter that is not drawn, and by the options of the model."""
     figure = Figure(figsize=(6.4 if panels == 1 else 4.6 * panels, 4.6), dpi=150, layout="constrained")
     axes = list(np.atleast_1d(figure.subplots(1, panels)))
     fixed = {name: variable.item() for name, variable in dataset.items() if variable.ndim == 0}
     texts = [f"{_symbol(dataset[name])} = {value:g}" for name, value in {**chosen, **fixed}.items()]
     lines = [", ".join(texts[i : i + 7]) for i in range(0, len(texts), 7)]
+    options = [f"{name} {value}" for name, value in json.loads(dataset.attrs.get("options", "{}")).items()]
+    lines += [", ".join(options[i : i + 5]).replace("$", r"\$") for i in range(0, len(options), 5)]
     figure.suptitle(dataset.attrs["title"] if title is None else title, fontsize="medium")
     axes[panels // 2].set_title("\n".join(lines), fontsize="x-small", color="0.3")
     return figure, axes

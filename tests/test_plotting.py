@@ -71,7 +71,7 @@ def test_one_line_per_hue_value_labelled_from_the_attributes(data, tmp_path, fig
     for line, reg in zip(lines(axes), GRID.axes["reg"], strict=True):
         expected = data.test_error.where(data.result == 0).sel(gain=1, reg=reg)
         np.testing.assert_array_equal(line.get_ydata(), expected)
-    assert axes.get_title() == r"$g$ = 1, $\Delta$ = 0.25"
+    assert axes.get_title().splitlines() == [r"$g$ = 1, $\Delta$ = 0.25", "teacher Identity()"]  # parameters, options
 
 
 def test_points_that_did_not_converge_are_crosses_and_counted(data, tmp_path, figures):
@@ -142,10 +142,25 @@ def test_a_heatmap_shows_solutions_only(data, tmp_path, figures):
     assert figures[0].legends[0].get_texts()[0].get_text() == "not shown: 1 left domain"
 
 
+def test_the_colours_of_a_peak_are_logarithmic(data, tmp_path, figures):
+    high = data.copy()
+    high["test_error"] = 10.0 ** (4 * data.test_error / data.test_error.max())
+    high["test_error"].attrs = data.test_error.attrs
+    for name, scale in ((data, "linear"), (high, "log")):
+        plot_heatmap(name, "alpha", "reg", "test_error", tmp_path / "map.png", select={"gain": 1})
+        assert figures[-1].axes[1].get_yscale() == scale
+
+
+def test_values_may_be_selected_by_the_digits_that_are_shown(data, tmp_path, figures):
+    third = data.assign_coords(reg=("reg", data.reg.values / 3, data.reg.attrs))
+    plot_curve(third, "alpha", "m", output=tmp_path / "curve.png", select={"gain": 1, "reg": 0.333333})
+    np.testing.assert_array_equal(lines(figures[0].axes[0])[0].get_ydata(), data.m.where(data.result == 0).sel(gain=1, reg=1.0))
+
+
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
-        ({}, r'choose a value of reg and gain, for instance select={"reg": 0.001, "gain": 1}'),
+        ({}, "choose a value of reg and gain, for instance --select reg=0.001 --select gain=1"),
         ({"y": "q", "select": {"gain": 1, "reg": 0.1}}, "choose a value of student and student_other"),
         ({"y": "loss"}, "unknown variable 'loss'; the file has m, q, test_error, result"),
         ({"y": "noise"}, "unknown variable 'noise'"),
