@@ -6,6 +6,7 @@ interrupted.  Heavy imports happen inside the commands, so ``--help`` is quick.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -50,7 +51,9 @@ def _model(name: str, options: tuple[str, ...] | dict[str, str]) -> Model:
     from .models import MODELS
 
     if name not in MODELS:
-        raise click.UsageError(f"unknown model {name!r}; the models are {', '.join(MODELS)}")
+        close = difflib.get_close_matches(name.lower(), MODELS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise click.UsageError(f"unknown model {name!r}{hint} the models are {', '.join(MODELS)}".replace("' the", "'; the"))
     return MODELS[name](**(options if isinstance(options, dict) else _pairs(options, "option")))
 
 
@@ -205,13 +208,7 @@ def solve(
     else:
         if stated := chosen.statement():
             click.echo(f"{stated['claim']}: {stated['regime']}")
-        for name, value in solution.values.items():
-            click.echo(f"{name:<14} {value!s}")
-        click.echo(
-            f"{solution.result.name}: {solution.steps} steps, residual {solution.residual:.1e}, error {solution.error:.1e}, "
-            f"quadrature error {solution.quadrature_error:.1e} with {solution.nodes} nodes, "
-            f"contraction {solution.contraction:.3f}"
-        )
+        click.echo(str(solution))
     if not solution.converged:
         click.echo(f"replica: {describe(solution)}", err=True)
         sys.exit(NOT_CONVERGED)

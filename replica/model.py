@@ -388,6 +388,10 @@ class Model:
         """One finite-size experiment on the original problem; returns observables by name."""
         raise ModelError(f"{self.name} has no simulation")
 
+    def parameter_defaults(self) -> dict[str, float]:
+        """Values of the parameters that need not be given."""
+        return {name: p.default for name, p in self.active(Parameter).items() if p.default is not None}
+
     def compile(self) -> Any:
         """Derive, lower and print: the numerical problem (`solvers.FixedPointProblem`) of this model."""
         from .compile import compile_model  # the one upward call, made at run time so that models stay numerics-free

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .dense import library
+from .model import Model
 from .workers import call_all
 
 #: Ranges of sizes, repeats and seeds, ends included.
@@ -187,8 +188,9 @@ def simulate_sizes(
 def _experiment(model: Simulated, point: dict[str, float], size: int, seed: int, key: tuple[int, ...]) -> dict[str, Any]:
     """One realisation, of the stream (seed, *key)."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    defaults = model.parameter_defaults() if isinstance(model, Model) else {}
     try:
-        return model.simulate(point, size, rng)
+        return model.simulate({**defaults, **point}, size, rng)
     except (ValueError, ArithmeticError, RuntimeError) as error:
         at = ", ".join(f"{name}={value:g}" for name, value in point.items())
         raise SimulationError(f"no experiment of size {size} at {at}: {error or type(error).__name__}") from error

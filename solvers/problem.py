@@ -235,6 +235,11 @@ class Problem:
             if q.name == name:
                 return q
         known = ", ".join(q.name for q in self.parameters)
+        if name in self.options:
+            raise ParameterError(
+                f"{self.name}: {name} is no parameter but an option: --option {name}=..., in Python an argument of the model; "
+                f"its parameters are {known}"
+            )
         raise ParameterError(f"{self.name}: unknown parameter {name!r}; its parameters are {known}")
 
     def point(self, parameters: Mapping[str, object]) -> np.ndarray:

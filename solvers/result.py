@@ -104,6 +104,14 @@ class Solution:
     def converged(self) -> bool:
         return self.result is Result.CONVERGED
 
+    def __str__(self) -> str:
+        """Every value on a line, then what became of the point."""
+        return "\n".join([
+            *(f"{name:<14} {value!s}" for name, value in self.values.items()),
+            f"{self.result.name}: {self.steps} steps, residual {self.residual:.1e}, error {self.error:.1e}, "
+            f"quadrature error {self.quadrature_error:.1e} with {self.nodes} nodes, contraction {self.contraction:.3f}",
+        ])  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Trajectory:
