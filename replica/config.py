@@ -126,7 +126,9 @@ def read_config(path: str | Path) -> ScanConfig:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; a scan is described in TOML, its results go to --output") from None
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}{_line(path, str(error))}") from None

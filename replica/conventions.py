@@ -95,6 +95,7 @@ def to_reg(convention: str, strength: float, *, n: float | None = None, d: float
         For an unknown convention, a missing n, or a number out of range.
     """
     known, scale = _scale(convention, n, d)
+    strength = float(strength)
     if not (strength > 0 or (strength == 0 and not known.inverse)):
         raise ValueError(f"{convention}: the strength {strength!r} must be {'positive' if known.inverse else 'not negative'}")
     return scale / strength if known.inverse else scale * strength
@@ -111,7 +112,7 @@ def from_reg(convention: str, reg: float, *, n: float | None = None, d: float | 
 def _scale(convention: str, n: float | None, d: float | None) -> tuple[Convention, float]:
     """The convention, and reg at strength 1."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"unknown convention {convention!r}; known are {', '.join(CONVENTIONS)}")
+        raise ValueError(f"unknown convention {convention!r}; known are {'; '.join(CONVENTIONS)}")
     known = CONVENTIONS[convention]
     if known.mean and n is None:
         raise ValueError(f"{convention}: its loss is a mean over samples, so their number n is needed")

@@ -272,7 +272,7 @@ def solve_trajectory(
     """
     problem = as_problem(problem)
     if not isinstance(problem, TrajectoryProblem):
-        raise ParameterError(f"{problem.name}: does not move in time; use solve")
+        raise ParameterError(f"{problem.name}: does not move in time: solve it without times")
     if TIME in parameters:
         raise ParameterError(f"{problem.name}: give times as an array, not {TIME} as a parameter")
     wanted = np.asarray(times, dtype=float)
