@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,23 @@ def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield update
+
+
+@contextmanager
+def _deriving(model: Model) -> Iterator[None]:
+    """Says on a terminal what is going on if it takes more than two seconds, before there is anything to count."""
+
+    def say() -> None:
+        if sys.stderr.isatty():
+            click.echo(f"deriving and compiling {model.name}; later processes compile nothing ...", err=True)
+
+    timer = threading.Timer(2.0, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -184,7 +202,8 @@ def solve(
     if times is not None:
         _solve_trajectory(chosen, [_number(text.strip()) for text in times.split(",")], values, chosen_method, as_json)
         return
-    solution = solve_point(chosen, method=chosen_method, **values)  # type: ignore[arg-type]
+    with _deriving(chosen):
+        solution = solve_point(chosen, method=chosen_method, **values)  # type: ignore[arg-type]
     if as_json:
         click.echo(
             json.dumps(

@@ -47,7 +47,7 @@ def scan(config: str, output: str, workers: int | None, scheduler: str | None, o
     from solvers.outcomes import failures
     from solvers.scan import processors
 
-    from .cli import _method, _model, _number, _pairs, _progress
+    from .cli import _deriving, _method, _model, _number, _pairs, _progress
     from .config import read_config
     from .experiments import Experiments
 
@@ -60,7 +60,8 @@ def scan(config: str, output: str, workers: int | None, scheduler: str | None, o
     name = str(options.pop("name")) if "name" in options else None
     if name is None and chosen.method == "newton":
         name = "ladder"
-    task = Scan(chosen, Grid(**settings.axes()), fixed=settings.parameters, method=_method(chosen, name, options))
+    with _deriving(chosen):
+        task = Scan(chosen, Grid(**settings.axes()), fixed=settings.parameters, method=_method(chosen, name, options))
     wanted = settings.simulation
     experiments = (
         Experiments(chosen, task, wanted.size, wanted.repeats, wanted.seed, {**settings.axes(), **wanted.points})

@@ -3,11 +3,14 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import h5py
 import pytest
 
+from replica import cli
+from replica.models import RidgeRegression
 from solvers import DampedIteration, Result, solve
 
 POINT = ["srf", "alpha=2", "beta=1", "alpha0=20", "eta=3", "reg=0.1"]
@@ -257,3 +260,18 @@ def test_import_and_help_load_nothing_heavy():
 
 def test_result_messages_say_what_to_try():
     assert all(code.message for code in Result)
+
+
+def test_a_slow_start_says_what_takes_so_long(monkeypatch, capsys):
+    """On a terminal, after two seconds: here the timer is told to wait for none."""
+    from threading import Timer
+
+    monkeypatch.setattr(cli.threading, "Timer", lambda _, say: Timer(0.0, say))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with cli._deriving(RidgeRegression()):
+        time.sleep(0.2)
+    assert capsys.readouterr().err.startswith("deriving and compiling ridge")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with cli._deriving(RidgeRegression()):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""
