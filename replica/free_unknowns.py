@@ -50,14 +50,22 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
         w.write(f"_low, _high = ({free[0]}, _high) if _y0 > 0.0 else (_low, {free[0]})")
         w.write(f"if _high - _low < math.inf and not (_low <= {free[0]} + _y0 <= _high and abs(_y0) <= 0.5 * _last):")
         w.write(f"    _y0 = 0.5 * (_low + _high) - {free[0]}")
-    else:
-        w.write("if _size > _least and _halvings < 30:")
+    else:  # too far: the residual has grown, or there is no curvature left to go on with
+        for i in range(len(free)):
+            w.write(f"_last{i} = _y{i}")
+        w.write("_far = _size > _least")
+        w.write("if not _far:")
+        w.level += 1
+        _solve_small(w, len(free))
+        w.write(f"_far = not math.isfinite({' + '.join(f'_y{i}' for i in range(len(free)))})")
+        w.level -= 1
+        w.write("if _far and _halvings < 30:")
         w.write("    _halvings += 1")
         for i, m in enumerate(free):
+            w.write(f"    _y{i} = _last{i}")
             w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
         w.write("    continue")
         w.write("_least, _halvings = _size, 0")
-        _solve_small(w, len(free))
     for i, m in enumerate(free):
         w.write(f"_base{i} = {m}")
         w.write(f"{m} += _y{i}")

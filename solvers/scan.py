@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from math import ceil, prod
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -405,19 +408,42 @@ def _each(
         del running[future]
 
     try:
-        while True:
-            for slab, function, arguments in islice(jobs, max(0, 2 * pool.slots - len(running))):
-                running[pool.submit(function, *arguments)] = slab
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                collect(future)
+        with _interrupts() as pressed:
+            while True:
+                for slab, function, arguments in islice(jobs, max(0, 2 * pool.slots - len(running))):
+                    running[pool.submit(function, *arguments)] = slab
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    collect(future)
+                if pressed:
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         started = [future for future in running if not future.cancel()]
         log.warning("interrupted: writing the %d blocks that are being solved", len(started))
         for future in started:
             collect(future)
         raise
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Interrupts so far: what an interrupt raises is lost if it comes while Python runs a finaliser or a callback of C."""
+    pressed: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield pressed
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        usual(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _outcome(future: Future[Any]) -> tuple[Arrays | None, str]:

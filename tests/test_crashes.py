@@ -155,6 +155,27 @@ def test_ctrl_c_writes_what_is_running_and_says_one_line(undisturbed, tmp_path, 
     assert_same(path, undisturbed[0])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_inside_a_finaliser_is_not_lost(tmp_path):
+    """Python throws away what is raised there."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # let the handler run here
+                pass
+
+    def progress(done, total):
+        if 0 < done < total:
+            Dying()
+
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        Scan(*_same_scan(), FIXED, LADDER).run(tmp_path / "scan.h5", workers=1, progress=progress)
+    assert signal.getsignal(signal.SIGINT) is usual
+    assert 0 < status(tmp_path / "scan.h5").counts[Result.PENDING]
+
+
 def _same_scan():
     from replica.models import RidgeRegression
 
