@@ -42,24 +42,28 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
     w.level += 1
     evaluate(w, targets)
     w.write(f"_size = {' + '.join(f'abs(_b{i})' for i in range(len(free)))}")
-    w.write("if not math.isfinite(_size):")
-    w.write("    break")
     if alone:  # bisect where Newton leaves the bracket or does not halve its step
+        w.write("if not math.isfinite(_size):")
+        w.write("    break")
         w.write("_last = abs(_y0) if _round > 0 else math.inf")
         _solve_small(w, 1)
         w.write(f"_low, _high = ({free[0]}, _high) if _y0 > 0.0 else (_low, {free[0]})")
         w.write(f"if _high - _low < math.inf and not (_low <= {free[0]} + _y0 <= _high and abs(_y0) <= 0.5 * _last):")
         w.write(f"    _y0 = 0.5 * (_low + _high) - {free[0]}")
-    else:  # too far: the residual has grown, or there is no curvature left to go on with
+    else:  # too far: the residual has grown or is not finite, or there is no curvature left to go on with
         for i in range(len(free)):
             w.write(f"_last{i} = _y{i}")
-        w.write("_far = _size > _least")
+        w.write("_far = not _size <= _least")
         w.write("if not _far:")
         w.level += 1
         _solve_small(w, len(free))
         w.write(f"_far = not math.isfinite({' + '.join(f'_y{i}' for i in range(len(free)))})")
         w.level -= 1
-        w.write("if _far and _halvings < 30:")
+        w.write("if _far and (_round == 0 or _halvings == 30):")  # no solution to report
+        for m in free:
+            w.write(f"    {m} = math.nan")
+        w.write("    break")
+        w.write("if _far:")
         w.write("    _halvings += 1")
         for i, m in enumerate(free):
             w.write(f"    _y{i} = _last{i}")
