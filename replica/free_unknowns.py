@@ -53,7 +53,7 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
     else:  # too far: the residual has grown or is not finite, or there is no curvature left to go on with
         for i in range(len(free)):
             w.write(f"_last{i} = _y{i}")
-        w.write("_far = not _size <= _least")
+        w.write("_far = _halvings < 30 and not _size <= _least")
         w.write("if not _far:")
         w.level += 1
         _solve_small(w, len(free))
