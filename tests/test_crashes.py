@@ -54,6 +54,14 @@ def assert_same(path, reference):
         assert found[name].tobytes() == reference[name].tobytes(), name
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """As on a terminal, also where these tests run in the background of a shell, which ignores interrupts there."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 @pytest.fixture(scope="module")
 def task(ridge):
     return Scan(ridge, GRID, FIXED, LADDER)
