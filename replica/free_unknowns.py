@@ -17,8 +17,9 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
 
     `lower` makes an expression ready to be written, ``evaluate(w, targets)`` assigns such expressions to names.  Linear
     equations are solved at once.  Otherwise Newton's method, whose last step leaves an error of its square: with a bracket for
-    one unknown, in which the equation is monotone since the potential is concave; with steps halved where the residual grows
-    for several.
+    one unknown, in which the equation is monotone since the potential is concave; for several, with steps halved where the slope
+    of the potential along the step says that its maximum was passed by far.  The size of the gradient would not do: it shrinks
+    where a loss is a straight line, and there is nothing to find there.
     """
     free = list(stationarity)
     if not free:
@@ -37,23 +38,23 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
     alone = len(free) == 1
     for i in range(len(free)):
         w.write(f"_base{i} = _y{i} = 0.0")
-    w.write("_low, _high, _least, _halvings = -math.inf, math.inf, math.inf, 0")
+    w.write("_low, _high = -math.inf, math.inf" if alone else "_slope, _halvings = 0.0, 0")
     w.write("for _round in range(100):")
     w.level += 1
     evaluate(w, targets)
-    w.write(f"_size = {' + '.join(f'abs(_b{i})' for i in range(len(free)))}")
     if alone:  # bisect where Newton leaves the bracket or does not halve its step
-        w.write("if not math.isfinite(_size):")
+        w.write("if not math.isfinite(_b0):")
         w.write("    break")
         w.write("_last = abs(_y0) if _round > 0 else math.inf")
         _solve_small(w, 1)
         w.write(f"_low, _high = ({free[0]}, _high) if _y0 > 0.0 else (_low, {free[0]})")
         w.write(f"if _high - _low < math.inf and not (_low <= {free[0]} + _y0 <= _high and abs(_y0) <= 0.5 * _last):")
         w.write(f"    _y0 = 0.5 * (_low + _high) - {free[0]}")
-    else:  # too far: the residual has grown or is not finite, or there is no curvature left to go on with
+    else:  # too far: the maximum was passed, something is not finite, or there is no curvature left to go on with
+        along = "-(" + " + ".join(f"_b{i} * _y{i}" for i in range(len(free))) + ")"
         for i in range(len(free)):
             w.write(f"_last{i} = _y{i}")
-        w.write("_far = _halvings < 30 and not _size <= _least")
+        w.write(f"_far = _halvings < 30 and not _slope * {along} >= -0.5 * _slope * _slope")
         w.write("if not _far:")
         w.level += 1
         _solve_small(w, len(free))
@@ -69,7 +70,7 @@ def solve_free(w: FunctionWriter, stationarity: Mapping[Any, Any], lower: Callab
             w.write(f"    _y{i} = _last{i}")
             w.write(f"    {m} = _base{i} + 0.5 ** _halvings * _y{i}")
         w.write("    continue")
-        w.write("_least, _halvings = _size, 0")
+        w.write(f"_slope, _halvings = {along}, 0")
     for i, m in enumerate(free):
         w.write(f"_base{i} = {m}")
         w.write(f"{m} += _y{i}")
