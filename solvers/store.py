@@ -51,7 +51,7 @@ class ScanFile:
         self.path = path
         check(path)  # before HDF5 may repair, and so change, anything
         self._file = _opened(path, "r+")
-        self._variables: dict[str, h5py.Dataset] = {}
+        self._variables: dict[str, tuple[h5py.Dataset, tuple[int, ...], tuple[int, ...], np.dtype]] = {}
         for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a process that was killed; the lock is ours
             stale.unlink(missing_ok=True)
 
@@ -140,7 +140,7 @@ class ScanFile:
         """
         self._check_in_place()
         try:
-            result = self._variable("result")[slab]
+            result = self._variable("result")[0][slab]
             chosen = np.ones_like(result, dtype=bool) if where is None else where
             if (result[chosen] != Result.PENDING).any():
                 self._put("result", slab, np.full_like(result, Result.PENDING), chosen)
@@ -157,25 +157,29 @@ class ScanFile:
             ) from error
 
     def _put(self, name: str, slab: tuple[slice, ...], new: np.ndarray, where: np.ndarray | None) -> None:
-        target = self._variable(name)
+        target, shape, chunks, dtype = self._variable(name)
         if where is not None:
             old = target[slab]
             old[where] = new[where]
             new = old
         start = tuple(part.start for part in slab) + (0,) * (new.ndim - len(slab))
-        sizes = zip(start, new.shape, target.chunks or (), target.shape, strict=bool(target.chunks))
-        if not target.chunks or not all(first % chunk == 0 and n == min(chunk, size - first) for first, n, chunk, size in sizes):
+        sizes = zip(start, new.shape, chunks, shape, strict=bool(chunks))
+        if not chunks or not all(first % chunk == 0 and n == min(chunk, size - first) for first, n, chunk, size in sizes):
             target[slab] = new  # a file of another version, whose blocks were others
             return
         # One whole chunk, past the cache of HDF5: a write that fails there is tried again when the file is closed, and the
         # process dies of it.  It is also quicker than h5py's indexing.
-        chunk = np.zeros(target.chunks, dtype=target.dtype)
-        chunk[tuple(map(slice, new.shape))] = new
-        target.id.write_direct_chunk(start, chunk)
+        if new.shape != chunks:  # the last one of an axis
+            whole = np.zeros(chunks, dtype=dtype)
+            whole[tuple(map(slice, new.shape))] = new
+            new = whole
+        target.id.write_direct_chunk(start, np.ascontiguousarray(new, dtype=dtype))
 
-    def _variable(self, name: str) -> h5py.Dataset:
+    def _variable(self, name: str) -> tuple[h5py.Dataset, tuple[int, ...], tuple[int, ...], np.dtype]:
+        """A variable, its shape, chunks and type: asking HDF5 for these takes longer than writing a block."""
         if name not in self._variables:
-            self._variables[name] = self._file[name]
+            found = self._file[name]
+            self._variables[name] = found, found.shape, found.chunks or (), found.dtype
         return self._variables[name]
 
     def _check_in_place(self) -> None:
