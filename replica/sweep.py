@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from solvers import EvaluatedProblem, FixedPointProblem, ParameterError, Result, TrajectoryProblem, make_method
 from solvers.kernels import entry_points
 from solvers.problem import TIME, Problem, Quantity, as_problem
+from solvers.scan import processors
 from solvers.solve import default_method, solve_points
 
 from .model import Option, OptionError
@@ -125,12 +127,16 @@ class Sweep:
         x, rows, refused = self._rows(problem)
         method = make_method("ladder") if getattr(problem, "method", "") == "newton" else default_method(problem)
         size = _block(problem, self.x, len(rows))
+        blocks = [rows[first : first + size] for first in range(0, len(rows), size)]
         results, values = [], []
-        for first in range(0, len(rows), size):
-            batch = solve_points(problem, rows[first : first + size], method)
-            results.append(batch.result)
-            values.append(batch.values)
-            progress(min(first + size, len(rows)), len(rows))
+        pool = ThreadPoolExecutor(processors())
+        try:
+            for batch in pool.map(lambda block: solve_points(problem, block, method), blocks):
+                results.append(batch.result)
+                values.append(batch.values)
+                progress(sum(map(len, results)), len(rows))
+        finally:
+            pool.shutdown(cancel_futures=True)
         seconds = time.perf_counter() - start
         return Curve(self, problem, x, np.concatenate(values), np.concatenate(results), seconds, refused)
 
