@@ -449,8 +449,21 @@ cli.add_command(status)
 cli.add_command(validate)
 
 
-def main() -> None:
-    """Entry point: errors of the user in one line, never a traceback."""
+def main(*models: type[Model]) -> None:
+    """Entry point: errors of the user in one line, never a traceback.
+
+    Parameters
+    ----------
+    *models
+        Models that are not in the package; every command knows them by name.  A file that ends in
+        ``if __name__ == "__main__": main(MyModel)`` is a command line of its own.
+    """
+    if models:
+        from .models import MODELS
+
+        for model in models:
+            if MODELS.setdefault(model.name, model) is not model:
+                raise ValueError(f"{model.__name__}: there is a model of the name {model.name!r} already; choose another name")
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the latter into the former, while a command runs

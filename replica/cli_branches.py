@@ -13,9 +13,8 @@ from typing import Any
 import click
 import numpy as np
 
+from .cli_files import FILES, IMAGES
 from .cli_optimise import _axis
-
-FILES, IMAGES = (".h5", ".hdf5", ".nc"), (".png", ".svg", ".pdf")
 
 
 def _starts(uninformed: tuple[str, ...], informed: tuple[str, ...]) -> dict[str, dict[str, float]]:

@@ -57,16 +57,16 @@ def explore(
 @click.argument("page", type=click.Path())
 @click.option("--x", help="Axis along x; the longest one if left out.")
 @click.option("--title", help="Title of the page.")
-@click.option("--force", is_flag=True, help="Replace a page that exists.")
-def export(file: str, page: str, x: str | None, title: str | None, force: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
+def export(file: str, page: str, x: str | None, title: str | None, overwrite: bool) -> None:
     """Write a scan file as one HTML page for sharing, which holds all data and loads nothing.
 
     \b
     Examples
       replica export curve.h5 curve.html
-      replica export curve.h5 curve.html --x alpha --title "Double descent" --force
+      replica export curve.h5 curve.html --x alpha --title "Double descent" --overwrite
     """
     _needed("export")
     from .export import export_page
 
-    click.echo(export_page(file, page, x=x, title=title, force=force))
+    click.echo(export_page(file, page, x=x, title=title, overwrite=overwrite))

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .cli_files import Hdf5
+
 
 @click.command()
 @click.argument("target")
@@ -109,7 +111,7 @@ def alignment(
 @click.option("--rule", default="auto", show_default=True, help="auto, closed, pairs, product or sobol.")
 @click.option("--power", default=15, show_default=True, help="Sobol points are 2^power in each of 8 sets.")
 @click.option("--tolerance", default=5e-3, show_default=True, help="Largest quadrature error that counts as converged.")
-@click.option("--output", type=click.Path(), help="HDF5 file for the trajectory, in the layout of scans.")
+@click.option("--output", type=Hdf5(), help="HDF5 file for the trajectory, in the layout of scans.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def giant_steps(

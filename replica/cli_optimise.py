@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_files import FILES, IMAGES
+
 if TYPE_CHECKING:
     from .optimise import Optima
 
-TABLES, FILES, IMAGES = (".csv",), (".h5", ".hdf5", ".nc"), (".png", ".svg", ".pdf")
+TABLES = (".csv",)
 
 
 def _axis(text: str) -> list[float] | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .cli_files import Hdf5
+
 
 @click.command()
 @click.argument("model")
@@ -17,7 +19,7 @@ import click
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A choice, such as activation=relu.")
 @click.option("--method", help="As for replica solve.")
 @click.option("--method-option", "tuning", multiple=True, metavar="NAME=VALUE", help="Such as rtol=1e-12.")
-@click.option("--output", required=True, type=click.Path(), help="HDF5 file to write, or to go on with.")
+@click.option("--output", required=True, type=Hdf5(), help="HDF5 file to write, or to go on with.")
 @click.option("--overwrite", is_flag=True, help="Start afresh even if the file exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def refine(

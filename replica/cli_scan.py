@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .cli_files import Hdf5
+
 if TYPE_CHECKING:
     from solvers import Result, Scan
 
@@ -17,7 +19,7 @@ LISTED, LARGE = 10, 10_000
 
 @click.command()
 @click.argument("config", type=click.Path())
-@click.option("--output", required=True, type=click.Path(), help="HDF5 file to write, or to resume.")
+@click.option("--output", required=True, type=Hdf5(), help="HDF5 file to write, or to resume.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; one per core by default.")
 @click.option("--scheduler", metavar="ADDRESS", help="dask.distributed scheduler whose workers solve, such as tcp://host:8786.")
 @click.option("--overwrite", is_flag=True, help="Start afresh even if the file exists.")

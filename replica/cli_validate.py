@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_files import Hdf5
+
 if TYPE_CHECKING:
     from .model import Model
     from .scan_validation import PointReport, Theory
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Exit status if theory and experiments do not agree.
 NOT_VALIDATED = 4
-FILES = (".h5", ".hdf5", ".nc")
 
 
 @click.command()
@@ -36,7 +37,7 @@ FILES = (".h5", ".hdf5", ".nc")
 @click.option("--allowance", default=0.0, show_default=True, help="Known error of the theory, added to the standard error.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one per processor by default.")
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), help="Of large products and solves; REPLICA_DEVICE, or cpu.")
-@click.option("--output", type=click.Path(), help="MODEL: HDF5 file for theory and experiments.")
+@click.option("--output", type=Hdf5(), help="MODEL: HDF5 file for theory and experiments.")
 @click.option("--overwrite", is_flag=True, help="Replace experiments of other sizes, repeats or seed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def validate(
@@ -81,7 +82,7 @@ def validate(
         if what in MODELS:
             if at or points is not None:
                 raise click.UsageError("--at and --points choose from a scan file; a model takes NAME=VALUE,VALUE")
-            model, path = _model(what, options), _checked_output(output) or Path(folder, "theory.h5")
+            model, path = _model(what, options), Path(output or Path(folder, "theory.h5"))
             _solve(model, given, path)
             theory = Theory.read(path)
             chosen = theory.every()
@@ -114,12 +115,6 @@ def _processors() -> int:
     from solvers.scan import processors
 
     return processors()
-
-
-def _checked_output(output: str | None) -> Path | None:
-    if output is not None and Path(output).suffix.lower() not in FILES:
-        raise click.UsageError(f"cannot write {output}: its suffix must be one of {', '.join(FILES)}")
-    return None if output is None else Path(output)
 
 
 def _solve(model: Model, given: dict[str, str], path: Path) -> None:

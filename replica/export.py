@@ -121,7 +121,7 @@ class ExportError(ValueError):
 
 
 def export_page(
-    path: str | Path, output: str | Path, *, x: str | None = None, title: str | None = None, force: bool = False
+    path: str | Path, output: str | Path, *, x: str | None = None, title: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write a page that holds a scan.
 
@@ -135,7 +135,7 @@ def export_page(
         Axis along x; the longest one if left out.
     title : str, optional
         In place of the title of the file.
-    force : bool
+    overwrite : bool
         Replace a page that exists.
 
     Returns
@@ -153,8 +153,8 @@ def export_page(
     output = Path(output)
     if output.suffix.lower() not in SUFFIXES:
         raise ExportError(f"cannot write {output}: its suffix must be one of {', '.join(SUFFIXES)}")
-    if output.exists() and not force:
-        raise ExportError(f"{output} exists; choose another name, or --force to replace it")
+    if output.exists() and not overwrite:
+        raise ExportError(f"{output} exists; choose another name, or --overwrite to replace it")
     with open_results(path) as data:
         axes = _axes(data, x, str(path))
         heading = title if title is not None else str(data.attrs.get("title", Path(path).name))
@@ -167,7 +167,7 @@ def export_page(
         if simulation is not None:
             simulation.close()
     try:
-        with output.open("w" if force else "x", encoding="utf-8") as page:
+        with output.open("w" if overwrite else "x", encoding="utf-8") as page:
             page.write(text)
     except OSError as error:
         raise ExportError(f"cannot write {output}: {error.strerror or error}") from error

@@ -236,6 +236,7 @@ def test_files_that_are_not_scans_get_one_line_and_are_not_touched(replica, conf
         refused(replica("plot", path, "--x", "alpha", "--y", "q", "--output", tmp_path / "f.png"), path.name)
         assert path.read_bytes() == before
     refused(replica("status", tmp_path / "absent.h5"), "absent.h5")
+    refused(replica("scan", config(CONFIG), "--output", tmp_path / "scan.csv"), "scan.csv", ".h5")
 
 
 def test_unwritable_places_get_one_line(replica, config, tmp_path):

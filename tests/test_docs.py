@@ -1,8 +1,10 @@
 """The documentation says what the code does: equations are the derived ones, code blocks run, links lead somewhere."""
 
 import importlib.util
+import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,3 +77,14 @@ def test_links_lead_somewhere(page):
     for target in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
         if not re.match(r"[a-z]+:|#", target):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name} links to {target}"
+
+
+def test_the_file_of_the_manual_is_a_command_line(tmp_path):
+    """Its class and its last two lines; experiments run in processes that must find the class, too."""
+    blocks = [code for kind, code in run_blocks.BLOCK.findall((ROOT / "docs" / "add_a_model.md").read_text()) if kind == "python"]
+    file = tmp_path / "spiked_wigner.py"
+    file.write_text("".join(code for code in blocks if "class SpikedWigner" in code or "__main__" in code))
+    command = [sys.executable, file, "validate", "spiked_wigner", "snr=2", "--sizes", "50,100", "--repeats", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode in (0, 4), done.stdout + done.stderr  # 4: so small, they need not agree
+    assert json.loads(done.stdout)["model"] == "spiked_wigner"

@@ -62,10 +62,10 @@ def test_texts_of_the_file_are_escaped(scan, tmp_path):
 def test_pages_are_not_overwritten_and_bad_names_refused(scan, tmp_path):
     output = tmp_path / "page.html"
     output.write_text("mine")
-    with pytest.raises(ExportError, match=r"exists.*--force"):
+    with pytest.raises(ExportError, match=r"exists.*--overwrite"):
         export_page(scan, output)
     assert output.read_text() == "mine"
-    assert export_page(scan, output, force=True).read_text() != "mine"
+    assert export_page(scan, output, overwrite=True).read_text() != "mine"
     with pytest.raises(ExportError, match=r"'beta' is not an axis.*alpha, reg"):
         export_page(scan, tmp_path / "other.html", x="beta")
     with pytest.raises(ExportError, match="suffix"):
@@ -113,6 +113,6 @@ def test_the_command_writes_the_page_and_asks_before_it_replaces_one(replica, sc
     assert replica("export", scan, page)[0] == 0
     before = page.read_bytes()
     code, _, err = replica("export", scan, page)
-    assert code == 2 and "--force" in err and page.read_bytes() == before
-    assert replica("export", scan, page, "--force", "--title", "Mine")[0] == 0
+    assert code == 2 and "--overwrite" in err and page.read_bytes() == before
+    assert replica("export", scan, page, "--overwrite", "--title", "Mine")[0] == 0
     assert b"Mine" in page.read_bytes()
