@@ -98,10 +98,7 @@ def optimise(
         plain = [{k: _finite(v) for k, v in row.items()} for row in rows]
         click.echo(json.dumps({"model": model, "over": over.split(","), "minimise": minimise, "optima": plain}, allow_nan=False))
     else:
-        names = list(rows[0])
-        click.echo("  ".join(f"{name:>14}" for name in names))
-        for row in rows:
-            click.echo("  ".join(f"{v:14.8g}" if isinstance(v, float) else f"{v:>14}" for v in row.values()))
+        click.echo(str(optima))
     failed = sum(not best.good for best in optima.found)
     if failed:
         click.echo(f"replica: {model}: {failed} of {len(rows)} optima were not found; their status says why", err=True)

@@ -170,21 +170,10 @@ def _print(
         sizes = ",".join(map(str, settings.sizes))
         click.echo(f"d = {sizes}, {how}; {settings.repeats} repeats each, seed {settings.seed}")
         for report in reports:
-            _print_point(report)
+            click.echo(f"\n{report}")
         click.echo(verdict)
     if verdict != AGREE:
         sys.exit(NOT_VALIDATED)
-
-
-def _print_point(report: PointReport) -> None:
-    click.echo("\n" + ", ".join(f"{name}={value:g}" for name, value in report.parameters.items()))
-    width = max(map(len, ["observable", *report.comparisons]))
-    columns = f"{'theory':>12}  {'simulation':>12}  {'std error':>9}  {'z':>7}  {'slope in 1/d':>12}  {'chi2':>6}"
-    click.echo(f"{'observable':<{width}}  {columns}  verdict")
-    for name, c in report.comparisons.items():
-        slope, chi2 = ("-" if math.isnan(x) else f"{x:{form}}" for x, form in ((c.line.slope, ".3g"), (c.line.chi2, ".1f")))
-        numbers = f"{c.theory:>12.6g}  {c.line.value:>12.6g}  {c.line.error:>9.1e}  {c.z:>7.2f}  {slope:>12}  {chi2:>6}"
-        click.echo(f"{name:<{width}}  {numbers}  {c.verdict}")
 
 
 def _plain(report: PointReport) -> dict[str, Any]:

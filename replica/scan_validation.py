@@ -169,6 +169,17 @@ class PointReport:
         """The worst of its observables."""
         return worst([AGREE, *(c.verdict for c in self.comparisons.values())])
 
+    def __str__(self) -> str:
+        width = max(map(len, ["observable", *self.comparisons]))
+        columns = f"{'theory':>12}  {'simulation':>12}  {'std error':>9}  {'z':>7}  {'slope in 1/d':>12}  {'chi2':>6}"
+        lines = [", ".join(f"{name}={value:g}" for name, value in self.parameters.items())]
+        lines.append(f"{'observable':<{width}}  {columns}  verdict")
+        for name, c in self.comparisons.items():
+            slope, chi2 = ("-" if math.isnan(x) else f"{x:{form}}" for x, form in ((c.line.slope, ".3g"), (c.line.chi2, ".1f")))
+            numbers = f"{c.theory:>12.6g}  {c.line.value:>12.6g}  {c.line.error:>9.1e}  {c.z:>7.2f}  {slope:>12}  {chi2:>6}"
+            lines.append(f"{name:<{width}}  {numbers}  {c.verdict}")
+        return "\n".join(lines)
+
 
 def validate(
     theory: Theory,

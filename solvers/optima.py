@@ -101,6 +101,12 @@ class Optima:
     method: Method
     found: Sequence[Optimum]
 
+    def __str__(self) -> str:
+        rows = self.rows
+        lines = ["  ".join(f"{name:>14}" for name in rows[0])] if rows else []
+        lines += ["  ".join(f"{v:14.8g}" if isinstance(v, float) else f"{v:>14}" for v in row.values()) for row in rows]
+        return "\n".join(lines)
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A table: setting, optimum, value, largest slope left, status."""
