@@ -344,8 +344,9 @@ class Compiler:
         self._write_rules(w)
         if self.channel is not None:
             w.write("_table[_table.size - 1] = _n2")
-            w.write("_table[_table.size - 1 - 2 * _n2 : _table.size - 1 - _n2] = _x")
-            w.write("_table[_table.size - 1 - _n2 : _table.size - 1] = _wx")
+            w.write("for _i in range(_n2):")  # an assignment of arrays takes seconds to compile
+            w.write("    _table[_table.size - 1 - 2 * _n2 + _i] = _x[_i]")
+            w.write("    _table[_table.size - 1 - _n2 + _i] = _wx[_i]")
         scalars = {k: substitute_formulas(self.model, e) for k, e in self.table.scalars.items()}
         batches = _batches(self.table.scalars)
         for batch in batches:

@@ -1,9 +1,16 @@
 """Shared fixtures: compiled problems are made once per session, since compiling is what takes time here."""
 
+import os
 import shutil
 import sys
 
 import pytest
+
+from replica.workers import THREADS
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as processors in every process would wait for each other (numpy reads them when it is loaded)
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
 
 from replica.models import RidgeRegression, SpikedRandomFeatures
 

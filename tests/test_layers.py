@@ -11,7 +11,7 @@ FILES = [p.relative_to(ROOT).as_posix() for top in ("replica", "solvers") for p 
 #: What only the files named may import.
 OWNERS = {
     "h5py": {"solvers/store.py"},
-    "concurrent": {"solvers/scan.py", "replica/workers.py"},
+    "concurrent": {"solvers/scan.py", "replica/workers.py", "replica/sweep.py"},
     "distributed": {"solvers/cluster.py"},
     "multiprocessing": {"replica/workers.py"},
     "adaptive": {"solvers/refine.py"},
@@ -29,7 +29,7 @@ OWNERS = {
     "click": {
         f"replica/{name}.py"
         for name in (
-            "cli", "cli_branches", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
+            "cli", "cli_branches", "cli_files", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
             "cli_staircase", "cli_validate", "cli_explore",
         )
     },

@@ -19,7 +19,7 @@ CASES = [
     (2, {}),
     (3, {}),
     (2, {"activation": "relu", "target": "tanh", "bulk": "coupled", "mean_mode": "finite"}),
-    (2, {"loss": "huber(0.5)", "target": "identity"}),
+    pytest.param((2, {"loss": "huber(0.5)", "target": "identity"}), marks=pytest.mark.slow),
     (2, {"loss": "logistic", "labels": "sign", "target": "identity", "mean_mode": "finite"}),
 ]
 
