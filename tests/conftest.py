@@ -8,7 +8,7 @@ import pytest
 
 from replica.workers import THREADS
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as processors in every process would wait for each other (numpy reads them when it is loaded)
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would wait for each other; read when numpy is loaded
     for name in THREADS:
         os.environ.setdefault(name, "1")
 

@@ -29,8 +29,8 @@ OWNERS = {
     "click": {
         f"replica/{name}.py"
         for name in (
-            "cli", "cli_branches", "cli_files", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine", "cli_scan", "cli_spectrum",
-            "cli_staircase", "cli_validate", "cli_explore",
+            "cli", "cli_branches", "cli_explore", "cli_files", "cli_giant_steps", "cli_mixture", "cli_optimise", "cli_refine",
+            "cli_scan", "cli_spectrum", "cli_staircase", "cli_validate",
         )
     },
     "tqdm": {"replica/cli.py"},
