@@ -8,8 +8,11 @@ from click.testing import CliRunner
 from replica.cli import cli
 from replica.figures import FIGURES
 
-#: More than a minute or two, for the networks they train.
-SLOW = {"xor-width", "dictionary-steps", "alignment", "srf-learning", "srf-features", "srf-parameters"}
+#: A quarter of a minute to minutes, for the networks they train.
+SLOW = {
+    "batch-reuse", "lottery-ticket", "srf-spectrum", "xor-width", "dictionary-steps", "alignment", "srf-learning", "srf-features",
+    "srf-parameters",
+}  # fmt: skip
 
 
 def run(*arguments):

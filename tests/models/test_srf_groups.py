@@ -15,16 +15,15 @@ from solvers import Newton, ParameterError, solve, solve_points
 
 POINT = {"alpha": 1.3, "beta": 1.2, "alpha0": 6.0, "eta": 1.5, "reg": 0.2, "noise": 0.1}
 VALUES = {2: {"u_0": 0.5, "u_1": 1.5, "share_0": 2.0}, 3: {"u_0": -1.0, "u_1": 0.3, "u_2": 1.5, "share_1": 0.5}}
+SIGNS = {"labels": "sign", "target": "identity"}
 CASES = [
     (2, {}),
-    (3, {}),
+    pytest.param((3, {}), marks=pytest.mark.slow),
     (2, {"activation": "relu", "target": "tanh", "bulk": "coupled", "mean_mode": "finite"}),
-    pytest.param((2, {"loss": "huber(0.5)", "target": "identity"}), marks=pytest.mark.slow),
-    (2, {"loss": "logistic", "labels": "sign", "target": "identity", "mean_mode": "finite"}),
+    (2, {"loss": "huber(0.5)", "target": "identity"}),
+    pytest.param((2, {"loss": "logistic", **SIGNS, "mean_mode": "finite"}), marks=pytest.mark.slow),
 ]
 
-
-SIGNS = {"labels": "sign", "target": "identity"}
 EVERY_LOSS = [
     ("square", {}), ("huber(0.5)", {"target": "identity"}), ("absolute", {"target": "identity"}),
     ("quantile(0.3)", {"target": "identity"}), ("logistic", SIGNS), ("hinge", SIGNS), ("squared_hinge", SIGNS),
@@ -63,7 +62,7 @@ def test_the_free_entropy_is_the_minimum_of_the_training_objective(case):
     check_minimum(*case, h=2e-3)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shares", [(1, 1, 1), (5, 1, 0.3)])
 def test_equal_groups_are_one_group(count, shares):
     one = solve(SpikedRandomFeatures(), method=Newton(rtol=1e-12), throw=True, **POINT)
