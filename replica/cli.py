@@ -458,13 +458,8 @@ def main(*models: type[Model]) -> None:
         Models that are not in the package; every command knows them by name.  A file that ends in
         ``if __name__ == "__main__": main(MyModel)`` is a command line of its own.
     """
-    if models:
-        from .models import MODELS
-
-        for model in models:
-            if MODELS.setdefault(model.name, model) is not model:
-                raise ValueError(f"{model.__name__}: there is a model of the name {model.name!r} already; choose another name")
     try:
+        _register(models)
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the latter into the former, while a command runs
         click.echo("replica: interrupted; run the same command again to go on", err=True)
@@ -481,6 +476,16 @@ def main(*models: type[Model]) -> None:
         click.echo(f"replica: {' '.join(str(error).split())}", err=True)
         code = BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _register(models: tuple[type[Model], ...]) -> None:
+    if not models:  # the table of models takes seconds to import
+        return
+    from .models import MODELS
+
+    for model in models:
+        if MODELS.setdefault(model.name, model) is not model:
+            raise click.UsageError(f"{model.__name__}: there is a model of the name {model.name!r} already; choose another name")
 
 
 def _is_ours(error: BaseException) -> bool:

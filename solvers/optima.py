@@ -103,7 +103,7 @@ class Optima:
 
     def __str__(self) -> str:
         rows = self.rows
-        lines = ["  ".join(f"{name:>14}" for name in rows[0])] if rows else []
+        lines = ["  ".join(f"{name:>14}" for name in rows[0])]
         lines += ["  ".join(f"{v:14.8g}" if isinstance(v, float) else f"{v:>14}" for v in row.values()) for row in rows]
         return "\n".join(lines)
 

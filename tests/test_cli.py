@@ -104,6 +104,16 @@ def test_bad_points_get_one_line(replica, arguments, words):
     refused(replica("solve", "ridge", *arguments), *words)
 
 
+def test_a_model_of_a_name_that_is_taken_is_refused(monkeypatch, capsys):
+    class Ridge(RidgeRegression):
+        """Not the one of the package."""
+
+    monkeypatch.setattr(sys, "argv", ["mine.py", "models"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(Ridge)
+    refused((stop.value.code, *capsys.readouterr()), "Ridge", "'ridge'", "choose another name")
+
+
 def test_unknown_model_names_the_known_ones(replica):
     refused(replica("solve", "perceptron"), "'perceptron'", "ridge, srf")
     refused(replica("nonsense"), "nonsense")
